@@ -1,0 +1,372 @@
+"""An artefact is a directory that is whole or absent, with a manifest that says what it is and where it comes from.
+
+`manifest.json` is an in-toto Statement v1 (https://github.com/in-toto/attestation) in RFC 8785 canonical form:
+`subject` lists every file with its sha256; our predicate holds kind, id, parents, settings, code, counts, filters.
+
+id    sha256 over kind, files and parents' ids: the same inputs, settings and code give the same id, on any day
+seal  sha256 over the whole statement but the seal: a child names its parents by id and seal, so that a changed
+      count or setting upstream shows. A seal finds damage; it is no signature and stops no forger.
+
+Times, the host and logs go to `run/`, which no digest covers and in which nothing may be needed to trust the rest.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import starsmith
+from starsmith.core.config import to_table
+from starsmith.core.errors import ArtifactError, InputError, StarsmithError
+
+MANIFEST, RUN = "manifest.json", "run"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "starsmith/manifest/v1"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """An artefact that another was made from."""
+
+    role: str
+    id: str
+    seal: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says, after its own id and seal were found to hold."""
+
+    kind: str
+    id: str
+    seal: str
+    files: dict[str, str]  # relative path -> hex sha256
+    parents: tuple[Parent, ...]
+    config: dict[str, Any]
+    code: dict[str, str]
+    counts: dict[str, int]
+    filters: tuple[str, ...]  # in the order in which they were applied
+
+
+@dataclass
+class Draft:
+    """An artefact being written: put files below `path`, logs below `run`, and count what was kept or dropped."""
+
+    path: Path
+    counts: Counter[str] = field(default_factory=Counter)
+    filters: list[str] = field(default_factory=list)
+    resumed: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)  # resolved values that replace the configured ones
+
+    @property
+    def run(self) -> Path:
+        """Directory for what no digest covers: times, host, logs."""
+        return self.path / RUN
+
+    def count(self, reason: str, number: int = 1) -> None:
+        """Add to the account that ends up in the manifest."""
+        self.counts[reason] += number
+
+
+@contextmanager
+def create(
+    out: Path,
+    *,
+    kind: str,
+    config: Any,
+    rooms: Sequence[str],
+    parents: Mapping[str, Path] | None = None,
+    resume: bool = False,
+) -> Iterator[Draft]:
+    """Write an artefact through `OUT.partial`; it gets its name only when all of it is there.
+
+    rooms    the packages whose code decides the outcome, for example ("core", "corpus")
+    parents  role -> directory of an artefact this one is made from
+    resume   keep the partial directory when the work is interrupted, and take it up again if nothing changed
+    """
+    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an artefact", hint="give another --out, or move it away")
+    lineage = _lineage(kind, config, rooms, parents or {})
+    partial = out.with_name(out.name + ".partial")
+    draft = Draft(partial, resumed=resume and _prepare_resume(partial, lineage))
+    if not draft.resumed:
+        shutil.rmtree(partial, ignore_errors=True)
+    try:
+        draft.run.mkdir(parents=True, exist_ok=True)
+        (draft.run / "started.json").write_text(json.dumps(lineage))
+        yield draft
+        links = {
+            role: os.path.relpath(path.resolve(), out.resolve()) for role, path in (parents or {}).items()
+        }
+        (draft.run / "parents.json").write_text(json.dumps(links))
+        _write_manifest(draft, lineage)
+    except BaseException as error:
+        if not resume:
+            shutil.rmtree(partial, ignore_errors=True)
+        if _disk_is_full(error, out.parent):
+            raise StarsmithError(
+                f"no space left on the disk of {out}", hint="free some space, or give --out on another disk"
+            ) from None
+        raise
+    _replace(partial, out)
+
+
+def read(path: Path, *, kind: str | None = None) -> Manifest:
+    """The manifest of an artefact, its id and seal checked (the files' digests are not: see `verify`)."""
+    if not path.is_dir():
+        raise ArtifactError(
+            f"{path} does not exist", hint="give the directory that a starsmith command wrote"
+        )
+    try:
+        statement = json.loads((path / MANIFEST).read_bytes())
+        manifest = _parse(statement)
+    except FileNotFoundError:
+        raise ArtifactError(
+            f"{path} has no {MANIFEST}, so it is no finished artefact",
+            hint="run the command that makes it again",
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{path / MANIFEST} is damaged: {error!r}", hint="restore it, or rebuild"
+        ) from None
+    if (seen := _id(manifest.kind, manifest.files, manifest.parents)) != manifest.id:
+        raise ArtifactError(
+            f"{path / MANIFEST} gives id {manifest.id}, its content has id {seen}", hint="rebuild"
+        )
+    if (seen := _seal(statement)) != manifest.seal:
+        raise ArtifactError(
+            f"{path / MANIFEST} was changed after it was sealed", hint="restore it, or rebuild"
+        )
+    if kind is not None and manifest.kind != kind:
+        raise ArtifactError(
+            f"{path} is a {manifest.kind} artefact, not a {kind}", hint=f"give a {kind} directory"
+        )
+    return manifest
+
+
+def verify(path: Path) -> list[str]:
+    """Every way in which the directory differs from its manifest, each naming the file; empty when it holds."""
+    try:
+        manifest = read(path)
+    except ArtifactError as error:
+        return [error.message]
+    problems: list[str] = []
+    present = _list_files(path)
+    for name in sorted(set(manifest.files) | set(present)):
+        if name not in present:
+            problems.append(f"{path / name} is missing")
+        elif name not in manifest.files:
+            problems.append(f"{path / name} is not in the manifest")
+        elif (path / name).is_symlink():
+            problems.append(f"{path / name} is a link")
+        elif _file_sha256(path / name) != manifest.files[name]:
+            problems.append(f"{path / name} was changed: its sha256 is not {manifest.files[name][:16]}…")
+    return problems
+
+
+def is_up_to_date(
+    out: Path, *, kind: str, config: Any, rooms: Sequence[str], parents: Mapping[str, Path]
+) -> bool:
+    """True when `out` was made from equal settings, inputs and code, so that a re-run would give the same."""
+    try:
+        manifest = read(out, kind=kind)
+    except ArtifactError:
+        return False
+    if not (out / RUN / "started.json").is_file():
+        return False
+    made_from = json.loads((out / RUN / "started.json").read_text())
+    wanted = _lineage(kind, config, rooms, parents)
+    same_parents = [vars(parent) for parent in manifest.parents] == wanted["parents"]
+    return same_parents and _without_commit(made_from) == _without_commit(wanted)
+
+
+def parent_directory(path: Path, role: str) -> Path:
+    """Where the parent in `role` of the artefact at `path` lies: where it was, or else beside the artefact."""
+    manifest = read(path)
+    wanted = next((parent for parent in manifest.parents if parent.role == role), None)
+    if wanted is None:
+        raise ArtifactError(f"{path} was not made from a {role}", hint=f"it is a {manifest.kind} artefact")
+    for candidate in _parent_candidates(path, role):
+        if _has_id(candidate, wanted.id):
+            return candidate
+    raise ArtifactError(
+        f"the {role} that {path} was made from (id {wanted.id[:16]}…) was not found",
+        hint=f"put it beside {path}",
+    )
+
+
+def ancestor_directory(path: Path, kind: str) -> Path:
+    """The nearest artefact of `kind` in the chain above `path`."""
+    queue = [path]
+    for directory in queue:
+        for parent in read(directory).parents:
+            found = parent_directory(directory, parent.role)
+            if read(found).kind == kind:
+                return found
+            queue.append(found)
+    raise ArtifactError(f"there is no {kind} in the chain above {path}", hint=f"give the {kind} directory")
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 canonical JSON: one byte string for equal values."""
+    import rfc8785
+
+    return rfc8785.dumps(value)
+
+
+def _lineage(kind: str, config: Any, rooms: Sequence[str], parents: Mapping[str, Path]) -> dict[str, Any]:
+    manifests = {role: read(path) for role, path in parents.items()}
+    return {
+        "kind": kind,
+        "parents": [
+            {"role": role, "id": found.id, "seal": found.seal} for role, found in sorted(manifests.items())
+        ],
+        "config": to_table(config),
+        "code": {
+            "package": f"starsmith {starsmith.__version__}",
+            "source_sha256": source_sha256(rooms),
+            "commit": _commit(),
+        },
+    }
+
+
+def source_sha256(rooms: Sequence[str]) -> str:
+    """Digest of the source files of some of our packages: the code that an artefact depends on."""
+    root = Path(starsmith.__file__).parent
+    digest = hashlib.sha256()
+    for room in sorted(rooms):
+        for file in sorted((root / room).rglob("*")):
+            if file.is_file() and "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(root).as_posix()}\0{_file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _commit() -> str:
+    """The commit of the checkout this code runs from, or "" for an installed package."""
+    root = Path(starsmith.__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _prepare_resume(partial: Path, lineage: dict[str, Any]) -> bool:
+    """True when an interrupted run with the same settings, inputs and code can be taken up."""
+    started = partial / RUN / "started.json"
+    if not started.is_file():
+        return False
+    try:
+        return _without_commit(json.loads(started.read_text())) == _without_commit(lineage)
+    except ValueError:
+        return False
+
+
+def _without_commit(lineage: dict[str, Any]) -> dict[str, Any]:
+    """A commit that touched other code does not change what an artefact is."""
+    return {**lineage, "code": {key: value for key, value in lineage["code"].items() if key != "commit"}}
+
+
+def _write_manifest(draft: Draft, lineage: dict[str, Any]) -> None:
+    files = {name: _file_sha256(draft.path / name) for name in _list_files(draft.path)}
+    parents = tuple(Parent(**parent) for parent in lineage["parents"])
+    statement: dict[str, Any] = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(files.items())],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            **lineage,
+            "config": {**lineage["config"], **draft.settings},
+            "id": _id(lineage["kind"], files, parents),
+            "counts": dict(draft.counts),
+            "filters": draft.filters,
+        },
+    }
+    statement["predicate"]["seal"] = _seal(statement)
+    (draft.path / MANIFEST).write_bytes(canonical(statement))
+
+
+def _parse(statement: dict[str, Any]) -> Manifest:
+    if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
+        raise ValueError(f"not a {PREDICATE_TYPE} statement")
+    predicate = statement["predicate"]
+    return Manifest(
+        kind=predicate["kind"],
+        id=predicate["id"],
+        seal=predicate["seal"],
+        files={subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]},
+        parents=tuple(Parent(**parent) for parent in predicate["parents"]),
+        config=predicate["config"],
+        code=predicate["code"],
+        counts=predicate["counts"],
+        filters=tuple(predicate["filters"]),
+    )
+
+
+def _id(kind: str, files: Mapping[str, str], parents: Sequence[Parent]) -> str:
+    identity = {"kind": kind, "files": dict(files), "parents": {parent.role: parent.id for parent in parents}}
+    return hashlib.sha256(canonical(identity)).hexdigest()
+
+
+def _seal(statement: dict[str, Any]) -> str:
+    predicate = {key: value for key, value in statement["predicate"].items() if key != "seal"}
+    return hashlib.sha256(canonical({**statement, "predicate": predicate})).hexdigest()
+
+
+def _list_files(path: Path) -> list[str]:
+    """Every file or link of the artefact but the manifest and `run/`, relative and `/` separated."""
+    names = (file.relative_to(path) for file in path.rglob("*") if file.is_symlink() or file.is_file())
+    return sorted(name.as_posix() for name in names if name.parts[0] != RUN and name.as_posix() != MANIFEST)
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parent_candidates(path: Path, role: str) -> Iterator[Path]:
+    links = path / RUN / "parents.json"
+    if links.is_file():
+        try:
+            relative = json.loads(links.read_text()).get(role)
+        except ValueError:
+            relative = None
+        if isinstance(relative, str):
+            yield Path(os.path.normpath(path / relative))
+    yield from sorted(
+        sibling for sibling in path.resolve().parent.iterdir() if (sibling / MANIFEST).is_file()
+    )
+
+
+def _has_id(path: Path, wanted: str) -> bool:
+    try:
+        return bool(json.loads((path / MANIFEST).read_bytes())["predicate"]["id"] == wanted)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _disk_is_full(error: BaseException, directory: Path) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    # pyarrow, safetensors and torch wrap the system's error in types of their own.
+    return isinstance(error, Exception) and "No space left on device" in str(error) and directory.exists()
+
+
+def _replace(partial: Path, out: Path) -> None:
+    """Give the finished directory its name; a former artefact of that name goes only after that."""
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    partial.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,107 @@
+"""A recipe's TOML table becomes a frozen dataclass: default < recipe < `--set`, and nothing unknown passes.
+
+A stage declares its settings as a frozen, keyword-only dataclass of plain fields (bool, int, float, str,
+`X | None`, tuples of those). An unknown key, a wrong type or a bad value is a ConfigError naming the place.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from starsmith.core.errors import ConfigError, InputError
+
+Tables = dict[str, dict[str, Any]]
+T = TypeVar("T")
+
+
+def load_recipe(path: Path, *, known: Sequence[str]) -> Tables:
+    """Read a recipe: TOML whose top level is one table per stage, each name one of `known`."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"recipe {path} does not exist", hint="ls recipes/") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", hint="mend the line it names") from None
+    for name, table in tables.items():
+        if name not in known:
+            raise ConfigError(f"{path} has no table [{name}] to use", hint=_suggest(name, known))
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name!r} stands outside a table", hint=f"put it under one of {known}")
+    return tables
+
+
+def apply_overrides(
+    tables: Mapping[str, Mapping[str, Any]], overrides: Sequence[str], *, known: Sequence[str]
+) -> Tables:
+    """`--set table.key=value`, each laid over the tables; a value is read as TOML, or else as a string."""
+    merged = {name: dict(table) for name, table in tables.items()}
+    for text in overrides:
+        name, dot, rest = text.partition(".")
+        key, equals, value = rest.partition("=")
+        if not (dot and equals and key):
+            raise ConfigError(
+                f"--set {text!r} has no table.key=value form", hint="for example --set pretrain.minutes=10"
+            )
+        if name not in known:
+            raise ConfigError(f"--set {text!r}: there is no table {name!r}", hint=_suggest(name, known))
+        merged.setdefault(name, {})[key.strip()] = _parse_value(value.strip())
+    return merged
+
+
+def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
+    """Make `cls` from a TOML table; `where` names the place in error messages."""
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in names:
+            raise ConfigError(f"{where} has no setting {key!r}", hint=_suggest(key, names))
+        values[key] = _coerce(value, hints[key], where=f"{where} {key}")
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}", hint=error.hint) from None
+
+
+def to_table(config: Any) -> dict[str, Any]:
+    """The settings as plain JSON values, for a manifest."""
+    return {
+        field.name: list(value) if isinstance(value := getattr(config, field.name), tuple) else value
+        for field in dataclasses.fields(config)
+    }
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _coerce(value: Any, hint: Any, *, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is types.UnionType:
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        return _coerce(value, options[0], where=where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where} = {value!r} is not a list", hint="write it as [a, b]")
+        return tuple(_coerce(item, typing.get_args(hint)[0], where=where) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(
+            f"{where} = {value!r} is of type {type(value).__name__}, not {hint.__name__}",
+            hint="mend the value",
+        )
+    return value
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"

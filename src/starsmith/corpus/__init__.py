@@ -1,0 +1,1 @@
+"""Repositories in, a governed corpus out: every file kept or dropped for a stated reason."""

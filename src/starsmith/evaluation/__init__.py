@@ -1,0 +1,1 @@
+"""A checkpoint in, figures that can be checked out."""

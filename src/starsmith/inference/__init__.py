@@ -1,0 +1,1 @@
+"""A checkpoint and a prompt in, tokens out."""

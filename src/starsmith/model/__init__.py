@@ -1,0 +1,1 @@
+"""The StarCoder2 architecture in plain PyTorch, and its checkpoints in the Hugging Face format."""

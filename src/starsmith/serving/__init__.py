@@ -1,0 +1,1 @@
+"""An engine in, the protocols of editors, SDKs and browsers out."""

@@ -1,0 +1,105 @@
+"""The fill-in-the-middle format: the one place that knows it, for training and for serving.
+
+A text is cut into prefix P, middle M and suffix S, and the middle is moved to the end, where a left-to-right model
+can write it (Bavarian et al. 2022, arXiv 2207.14255). StarCoder2 has two orders, half the training data each:
+
+PSM  <fim_prefix> P <fim_suffix> S <fim_middle> M <|endoftext|>
+SPM  <fim_prefix> <fim_suffix> S <fim_middle> P M <|endoftext|>      ("variant 2" of the paper's appendix)
+
+Control tokens are put in by id, never through text, and every middle is followed by its end marker: without it a
+model does not learn to stop.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from starsmith.tokenizer.bpe import END_OF_TEXT, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, SPECIAL_TOKENS, Tokenizer
+
+Layout = Literal["psm", "spm"]
+
+MARKERS = 4  # control tokens that one infilling example adds, the end marker included
+SEAM_TOKENS = 6  # re-encoded on either side of a cut
+STOP_TOKENS = frozenset(range(len(SPECIAL_TOKENS)))  # a completion ends at any control token
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A document as three lists of token ids whose bytes, joined, are the document."""
+
+    prefix: list[int]
+    middle: list[int]
+    suffix: list[int]
+
+
+def prompt(prefix: Sequence[int], suffix: Sequence[int], layout: Layout) -> list[int]:
+    """The ids after which the model writes the middle."""
+    if layout == "spm":
+        return [FIM_PREFIX, FIM_SUFFIX, *suffix, FIM_MIDDLE, *prefix]
+    return [FIM_PREFIX, *prefix, FIM_SUFFIX, *suffix, FIM_MIDDLE]
+
+
+def example(cut: Cut, layout: Layout) -> list[int]:
+    """One training document: the prompt, the middle and its end marker."""
+    return [*prompt(cut.prefix, cut.suffix, layout), *cut.middle, END_OF_TEXT]
+
+
+def infill_prompt(
+    tokenizer: Tokenizer, prefix: str, suffix: str, *, budget_tokens: int, layout: Layout = "psm"
+) -> list[int]:
+    """A serving prompt of at most `budget_tokens` ids around the cursor.
+
+    What does not fit is left out at the outer ends: the start of the prefix and the end of the suffix, which keeps
+    up to a quarter of the room (all that the prefix does not use, if that is more).
+    """
+    room = max(budget_tokens - (MARKERS - 1), 0)
+    before, after = tokenizer.encode(prefix), tokenizer.encode(suffix)
+    suffix_room = min(len(after), max(room // 4, room - len(before)))
+    prefix_room = room - suffix_room
+    return prompt(before[max(len(before) - prefix_room, 0) :], after[:suffix_room], layout)
+
+
+def cut_at_characters(tokenizer: Tokenizer, ids: Sequence[int], random: np.random.Generator) -> Cut:
+    """Cut a tokenized document at two uniformly chosen places that are character, not token, borders.
+
+    An editor's cursor stands inside tokens as often as between them, so training has to cut there too. Only the
+    tokens around each cut are decoded and encoded again; the rest of the document keeps its ids.
+    """
+    first, second = sorted(random.integers(0, len(ids) + 1, 2).tolist())
+    skips = random.random(2)
+    if second - first <= 2 * SEAM_TOKENS:
+        low, high = max(first - SEAM_TOKENS, 0), min(second + SEAM_TOKENS, len(ids))
+        parts = _recode(tokenizer, ids, (low, first, second, high), skips)
+        return Cut([*ids[:low], *parts[0]], parts[1], [*parts[2], *ids[high:]])
+    low, high = max(first - SEAM_TOKENS, 0), first + SEAM_TOKENS
+    prefix_end, middle_start = _recode(tokenizer, ids, (low, first, high), skips[:1])
+    last_low, last_high = second - SEAM_TOKENS, min(second + SEAM_TOKENS, len(ids))
+    middle_end, suffix_start = _recode(tokenizer, ids, (last_low, second, last_high), skips[1:])
+    return Cut(
+        [*ids[:low], *prefix_end],
+        [*middle_start, *ids[high:last_low], *middle_end],
+        [*suffix_start, *ids[last_high:]],
+    )
+
+
+def _recode(
+    tokenizer: Tokenizer, ids: Sequence[int], borders: Sequence[int], skips: Sequence[float]
+) -> list[list[int]]:
+    """Cut ids[borders[0]:borders[-1]] inside the token at each inner border and encode the parts anew.
+
+    skips  for each inner border, the share of that token's bytes (below 1) that goes to the part before it
+
+    Where a cut falls inside a character, or the stretch begins or ends inside one, the token borders stand.
+    """
+    pieces = [list(ids[start:end]) for start, end in itertools.pairwise(borders)]
+    texts = [tokenizer.decode_bytes(piece) for piece in pieces]
+    for place, skip in enumerate(skips, start=1):
+        moved = int(skip * len(tokenizer.decode_bytes(pieces[place][:1])))
+        texts[place - 1], texts[place] = texts[place - 1] + texts[place][:moved], texts[place][moved:]
+    try:
+        return [tokenizer.encode(text.decode("utf-8")) for text in texts]
+    except UnicodeDecodeError:
+        return pieces
