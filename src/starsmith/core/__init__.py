@@ -1,1 +1,1 @@
-"""The vocabulary every stage shares: errors, settings, artefacts, records, hashes, the console. No torch, no network."""
+"""What every stage shares: errors, settings, artefacts, records, hashes, the console. No torch, no network."""

@@ -103,9 +103,7 @@ def create(
         draft.run.mkdir(parents=True, exist_ok=True)
         (draft.run / "started.json").write_text(json.dumps(lineage))
         yield draft
-        links = {
-            role: os.path.relpath(path.resolve(), out.resolve()) for role, path in (parents or {}).items()
-        }
+        links = {role: os.path.relpath(path.resolve(), out.resolve()) for role, path in (parents or {}).items()}
         (draft.run / "parents.json").write_text(json.dumps(links))
         _write_manifest(draft, lineage)
     except BaseException as error:
@@ -122,9 +120,7 @@ def create(
 def read(path: Path, *, kind: str | None = None) -> Manifest:
     """The manifest of an artefact, its id and seal checked (the files' digests are not: see `verify`)."""
     if not path.is_dir():
-        raise ArtifactError(
-            f"{path} does not exist", hint="give the directory that a starsmith command wrote"
-        )
+        raise ArtifactError(f"{path} does not exist", hint="give the directory that a starsmith command wrote")
     try:
         statement = json.loads((path / MANIFEST).read_bytes())
         manifest = _parse(statement)
@@ -134,21 +130,13 @@ def read(path: Path, *, kind: str | None = None) -> Manifest:
             hint="run the command that makes it again",
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(
-            f"{path / MANIFEST} is damaged: {error!r}", hint="restore it, or rebuild"
-        ) from None
+        raise ArtifactError(f"{path / MANIFEST} is damaged: {error!r}", hint="restore it, or rebuild") from None
     if (seen := _id(manifest.kind, manifest.files, manifest.parents)) != manifest.id:
-        raise ArtifactError(
-            f"{path / MANIFEST} gives id {manifest.id}, its content has id {seen}", hint="rebuild"
-        )
+        raise ArtifactError(f"{path / MANIFEST} gives id {manifest.id}, its content has id {seen}", hint="rebuild")
     if (seen := _seal(statement)) != manifest.seal:
-        raise ArtifactError(
-            f"{path / MANIFEST} was changed after it was sealed", hint="restore it, or rebuild"
-        )
+        raise ArtifactError(f"{path / MANIFEST} was changed after it was sealed", hint="restore it, or rebuild")
     if kind is not None and manifest.kind != kind:
-        raise ArtifactError(
-            f"{path} is a {manifest.kind} artefact, not a {kind}", hint=f"give a {kind} directory"
-        )
+        raise ArtifactError(f"{path} is a {manifest.kind} artefact, not a {kind}", hint=f"give a {kind} directory")
     return manifest
 
 
@@ -172,9 +160,7 @@ def verify(path: Path) -> list[str]:
     return problems
 
 
-def is_up_to_date(
-    out: Path, *, kind: str, config: Any, rooms: Sequence[str], parents: Mapping[str, Path]
-) -> bool:
+def is_up_to_date(out: Path, *, kind: str, config: Any, rooms: Sequence[str], parents: Mapping[str, Path]) -> bool:
     """True when `out` was made from equal settings, inputs and code, so that a re-run would give the same."""
     try:
         manifest = read(out, kind=kind)
@@ -226,9 +212,7 @@ def _lineage(kind: str, config: Any, rooms: Sequence[str], parents: Mapping[str,
     manifests = {role: read(path) for role, path in parents.items()}
     return {
         "kind": kind,
-        "parents": [
-            {"role": role, "id": found.id, "seal": found.seal} for role, found in sorted(manifests.items())
-        ],
+        "parents": [{"role": role, "id": found.id, "seal": found.seal} for role, found in sorted(manifests.items())],
         "config": to_table(config),
         "code": {
             "package": f"starsmith {starsmith.__version__}",
@@ -343,9 +327,7 @@ def _parent_candidates(path: Path, role: str) -> Iterator[Path]:
             relative = None
         if isinstance(relative, str):
             yield Path(os.path.normpath(path / relative))
-    yield from sorted(
-        sibling for sibling in path.resolve().parent.iterdir() if (sibling / MANIFEST).is_file()
-    )
+    yield from sorted(sibling for sibling in path.resolve().parent.iterdir() if (sibling / MANIFEST).is_file())
 
 
 def _has_id(path: Path, wanted: str) -> bool:

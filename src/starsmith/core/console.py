@@ -31,9 +31,7 @@ def progress(what: str, *, total: float | None = None, unit: str = "") -> Iterat
         yield advance
 
 
-def table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
-) -> None:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Print a table on stdout; the columns named in `right` are aligned to the right."""
     from rich.table import Table
 
@@ -76,7 +74,9 @@ def _bar(what: str, total: float | None) -> Iterator[Advance]:
         task = bar.add_task(what, total=total, note="")
 
         def advance(number: float = 1, note: str = "") -> None:
-            bar.update(task, advance=number, **({"note": note} if note else {}))
+            bar.update(task, advance=number)
+            if note:
+                bar.update(task, note=note)
 
         yield advance
 

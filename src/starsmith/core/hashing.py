@@ -82,9 +82,7 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _span_hashes(
-    values: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.uint64]:
+def _span_hashes(values: NDArray[np.uint64], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Polynomial hash of values[start:end] modulo 2**64 for every span, from one prefix sum.
 
     With H(i) = sum of values[j] * BASE**j below i, a span's hash is (H(end) - H(start)) * BASE**-start: it depends

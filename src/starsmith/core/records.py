@@ -78,9 +78,7 @@ def read_files(corpus: Path, *, split: str | None = None) -> Iterator[SourceFile
     """The records of a corpus artefact in stored order, one row group in memory at a time."""
     shards = sorted((corpus / "shards").glob("*.parquet"))
     if not shards:
-        raise ArtifactError(
-            f"{corpus} has no Parquet shards", hint="build it: starsmith corpus build SOURCE --out DIR"
-        )
+        raise ArtifactError(f"{corpus} has no Parquet shards", hint="build it: starsmith corpus build SOURCE --out DIR")
     for shard in shards:
         for batch in _batches(shard):
             for row in batch.to_pylist():

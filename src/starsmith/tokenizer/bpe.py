@@ -63,9 +63,7 @@ class Tokenizer:
 
     def __init__(self, backend: Backend) -> None:
         self._plain = backend
-        self._plain.encode_special_tokens = (
-            True  # the library's name for: treat special tokens as ordinary text
-        )
+        self._plain.encode_special_tokens = True  # the library's name for: treat special tokens as ordinary text
         self._with_specials = Backend.from_str(backend.to_str())
         self.vocab_size: int = backend.get_vocab_size()
 
@@ -74,15 +72,11 @@ class Tokenizer:
         """Read `tokenizer.json`, or the one in a directory, and check StarCoder2's special tokens."""
         file = path / FILE_NAME if path.is_dir() else path
         if not file.is_file():
-            raise ArtifactError(
-                f"{file} does not exist", hint="train one: starsmith tokenizer train CORPUS --out DIR"
-            )
+            raise ArtifactError(f"{file} does not exist", hint="train one: starsmith tokenizer train CORPUS --out DIR")
         try:
             backend = Backend.from_file(str(file))
         except Exception as error:  # noqa: BLE001 the library raises bare Exception for a bad file
-            raise ArtifactError(
-                f"{file} is not a tokenizer file: {error}", hint="restore it, or train again"
-            ) from None
+            raise ArtifactError(f"{file} is not a tokenizer file: {error}", hint="restore it, or train again") from None
         for token_id, token in enumerate(SPECIAL_TOKENS):
             if backend.id_to_token(token_id) != token:
                 raise ArtifactError(
@@ -98,9 +92,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts, on all cores."""
-        return [
-            encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
-        ]
+        return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt that its author wrote with special tokens in it, as `<fim_prefix>` by many editors."""
@@ -132,8 +124,6 @@ def _byte_of_character() -> dict[str, int]:
         *range(ord("®"), ord("ÿ") + 1),
     ]
     shifted = [byte for byte in range(256) if byte not in printable]
-    pairs = {chr(byte): byte for byte in printable} | {
-        chr(256 + rank): byte for rank, byte in enumerate(shifted)
-    }
+    pairs = {chr(byte): byte for byte in printable} | {chr(256 + rank): byte for rank, byte in enumerate(shifted)}
     assert set(pairs) == set(ByteLevel.alphabet())
     return pairs

@@ -23,6 +23,7 @@ Layout = Literal["psm", "spm"]
 
 MARKERS = 4  # control tokens that one infilling example adds, the end marker included
 SEAM_TOKENS = 6  # re-encoded on either side of a cut
+LONGEST_CHARACTER = 4  # bytes of UTF-8, hence at most so many tokens
 STOP_TOKENS = frozenset(range(len(SPECIAL_TOKENS)))  # a completion ends at any control token
 
 
@@ -69,37 +70,53 @@ def cut_at_characters(tokenizer: Tokenizer, ids: Sequence[int], random: np.rando
     tokens around each cut are decoded and encoded again; the rest of the document keeps its ids.
     """
     first, second = sorted(random.integers(0, len(ids) + 1, 2).tolist())
-    skips = random.random(2)
-    if second - first <= 2 * SEAM_TOKENS:
-        low, high = max(first - SEAM_TOKENS, 0), min(second + SEAM_TOKENS, len(ids))
-        parts = _recode(tokenizer, ids, (low, first, second, high), skips)
-        return Cut([*ids[:low], *parts[0]], parts[1], [*parts[2], *ids[high:]])
-    low, high = max(first - SEAM_TOKENS, 0), first + SEAM_TOKENS
-    prefix_end, middle_start = _recode(tokenizer, ids, (low, first, high), skips[:1])
-    last_low, last_high = second - SEAM_TOKENS, min(second + SEAM_TOKENS, len(ids))
-    middle_end, suffix_start = _recode(tokenizer, ids, (last_low, second, last_high), skips[1:])
-    return Cut(
-        [*ids[:low], *prefix_end],
-        [*middle_start, *ids[high:last_low], *middle_end],
-        [*suffix_start, *ids[last_high:]],
-    )
+    shares: list[float] = random.random(2).tolist()
+    if second - first <= 2 * SEAM_TOKENS + 2 * LONGEST_CHARACTER:
+        low, high = _stretch(tokenizer, ids, first, second)
+        prefix_end, middle, suffix_start = _recode(tokenizer, ids, (low, first, second, high), shares)
+        return Cut([*ids[:low], *prefix_end], middle, [*suffix_start, *ids[high:]])
+    low, high = _stretch(tokenizer, ids, first, first)
+    prefix_end, middle_start = _recode(tokenizer, ids, (low, first, high), shares[:1])
+    last_low, last_high = _stretch(tokenizer, ids, second, second)
+    middle_end, suffix_start = _recode(tokenizer, ids, (last_low, second, last_high), shares[1:])
+    middle = [*middle_start, *ids[high:last_low], *middle_end]
+    return Cut([*ids[:low], *prefix_end], middle, [*suffix_start, *ids[last_high:]])
+
+
+def _stretch(tokenizer: Tokenizer, ids: Sequence[int], first: int, last: int) -> tuple[int, int]:
+    """The tokens from `first` to `last` with SEAM_TOKENS on either side, and more where that is inside a character."""
+    low, high = max(first - SEAM_TOKENS, 0), min(last + SEAM_TOKENS, len(ids))
+    while low > 0 and _continues(tokenizer.decode_bytes(ids[low : low + 1])):
+        low -= 1
+    while high < len(ids) and _continues(tokenizer.decode_bytes(ids[high : high + 1])):
+        high += 1
+    return low, high
 
 
 def _recode(
-    tokenizer: Tokenizer, ids: Sequence[int], borders: Sequence[int], skips: Sequence[float]
+    tokenizer: Tokenizer, ids: Sequence[int], borders: Sequence[int], shares: Sequence[float]
 ) -> list[list[int]]:
     """Cut ids[borders[0]:borders[-1]] inside the token at each inner border and encode the parts anew.
 
-    skips  for each inner border, the share of that token's bytes (below 1) that goes to the part before it
-
-    Where a cut falls inside a character, or the stretch begins or ends inside one, the token borders stand.
+    shares  for each inner border, the share of that token's bytes (below 1) that goes to the part before it
     """
     pieces = [list(ids[start:end]) for start, end in itertools.pairwise(borders)]
-    texts = [tokenizer.decode_bytes(piece) for piece in pieces]
-    for place, skip in enumerate(skips, start=1):
-        moved = int(skip * len(tokenizer.decode_bytes(pieces[place][:1])))
-        texts[place - 1], texts[place] = texts[place - 1] + texts[place][:moved], texts[place][moved:]
+    text = tokenizer.decode_bytes(ids[borders[0] : borders[-1]])
+    cuts = [0]
+    for border, share in zip(borders[1:-1], shares, strict=True):
+        cut = len(tokenizer.decode_bytes(ids[borders[0] : border]))
+        cut += int(share * len(tokenizer.decode_bytes(ids[border : min(border + 1, borders[-1])])))
+        while cut > cuts[-1] and _continues(text[cut : cut + 1]):
+            cut -= 1
+        cuts.append(max(cut, cuts[-1]))
     try:
-        return [tokenizer.encode(text.decode("utf-8")) for text in texts]
-    except UnicodeDecodeError:
+        return [
+            tokenizer.encode(text[start:end].decode("utf-8")) for start, end in itertools.pairwise([*cuts, len(text)])
+        ]
+    except UnicodeDecodeError:  # the document itself begins or ends inside a character
         return pieces
+
+
+def _continues(content: bytes) -> bool:
+    """True when the first byte does not begin a UTF-8 character."""
+    return bool(content) and content[0] & 0xC0 == 0x80

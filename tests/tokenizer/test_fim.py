@@ -1,0 +1,97 @@
+"""The infilling format: nothing of a file is lost, and control tokens come from us alone."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from starsmith.tokenizer import fim
+from starsmith.tokenizer.bpe import (
+    END_OF_TEXT,
+    FIM_MIDDLE,
+    FIM_PREFIX,
+    FIM_SUFFIX,
+    SPECIAL_TOKENS,
+    Tokenizer,
+)
+
+TEXTS = st.text(max_size=300) | st.lists(
+    st.sampled_from(["    ", "\n", "\r\n", "self.", "<fim_middle>", "é", "漢字", "🙂", "x1", "\t", "return "]),
+    max_size=60,
+).map("".join)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_directory: Path) -> Tokenizer:
+    return _load(tokenizer_directory)
+
+
+@cache
+def _load(directory: Path) -> Tokenizer:
+    return Tokenizer.load(directory)
+
+
+@given(text=TEXTS)
+def test_text_survives_encoding_and_never_becomes_a_control_token(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+
+    assert tokenizer.decode(ids) == text
+    assert all(token_id >= len(SPECIAL_TOKENS) for token_id in ids)
+
+
+@given(text=TEXTS, seed=st.integers(0, 2**32))
+@settings(max_examples=300)
+def test_the_three_parts_of_a_cut_join_to_the_document(tokenizer: Tokenizer, text: str, seed: int) -> None:
+    ids = tokenizer.encode(text)
+
+    cut = fim.cut_at_characters(tokenizer, ids, np.random.default_rng(seed))
+
+    assert tokenizer.decode(cut.prefix + cut.middle + cut.suffix) == text
+    for part in (cut.prefix, cut.middle, cut.suffix):
+        tokenizer.decode_bytes(part).decode()  # raises where a cut fell inside a character
+
+
+def test_cuts_fall_inside_tokens_as_well_as_between_them(tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode("    return_value = alpha_beta(gamma)\n" * 4)
+    borders = set(np.cumsum([0] + [len(tokenizer.decode_bytes([token_id])) for token_id in ids]).tolist())
+    random = np.random.default_rng(0)
+
+    at = [len(tokenizer.decode_bytes(fim.cut_at_characters(tokenizer, ids, random).prefix)) for _ in range(200)]
+
+    inside = sum(position not in borders for position in at)
+    assert 20 < inside < 180
+
+
+def test_both_layouts_are_starcoder2s() -> None:
+    cut = fim.Cut([101], [102, 103], [104])
+
+    assert fim.example(cut, "psm") == [FIM_PREFIX, 101, FIM_SUFFIX, 104, FIM_MIDDLE, 102, 103, END_OF_TEXT]
+    assert fim.example(cut, "spm") == [FIM_PREFIX, FIM_SUFFIX, 104, FIM_MIDDLE, 101, 102, 103, END_OF_TEXT]
+
+
+def test_a_serving_prompt_keeps_what_is_nearest_to_the_cursor(tokenizer: Tokenizer) -> None:
+    prefix, suffix = "alpha\n" * 200 + "near_before = ", "near_after()\n" + "omega\n" * 200
+
+    ids = fim.infill_prompt(tokenizer, prefix, suffix, budget_tokens=64)
+
+    assert len(ids) == 64
+    before, after = (tokenizer.decode(part) for part in _parts(ids))
+    assert prefix.endswith(before)
+    assert before.endswith("near_before = ")
+    assert suffix.startswith(after)
+    assert after.startswith("near_after()")
+
+
+@given(prefix=TEXTS, suffix=TEXTS, budget=st.integers(0, 200))
+def test_a_serving_prompt_never_exceeds_its_budget(tokenizer: Tokenizer, prefix: str, suffix: str, budget: int) -> None:
+    ids = fim.infill_prompt(tokenizer, prefix, suffix, budget_tokens=budget)
+
+    assert len(ids) <= max(budget, 3)
+
+
+def _parts(ids: list[int]) -> tuple[list[int], list[int]]:
+    middle = ids.index(FIM_SUFFIX)
+    return ids[1:middle], ids[middle + 1 : -1]
