@@ -1,0 +1,62 @@
+"""A place in a file becomes a CompletionRequest with the manners an editor expects: short, and ending in time.
+
+Editors send what stands before and after the cursor. The order is SPM, suffix first: while a person types, only the
+end of the prompt changes, so an engine that keeps its cache reads one or two tokens per key instead of hundreds.
+"""
+
+from starsmith.inference.completion import CompletionRequest
+from starsmith.inference.engine import SamplingParams
+from starsmith.tokenizer.bpe import SPECIAL_TOKENS
+from starsmith.tokenizer.fim import STOP_TOKENS, Layout
+
+EDITOR_LAYOUT: Layout = "spm"
+EDITOR_TOKENS = 64  # about five lines; more is rarely read, and never accepted whole
+CLOSERS = " \t\r)]}>\"'`;,:"  # what may follow the cursor on its line without making it the middle of a line
+
+# Words that begin a new top-level item: after one of these at the start of a line the completion is over.
+TOP_LEVEL = {
+    "python": ("def ", "class ", "async def ", "import ", "from ", "@", "if __name__"),
+    "javascript": ("function ", "class ", "export ", "import "),
+    "typescript": ("function ", "class ", "export ", "import ", "interface ", "type "),
+    "java": ("public ", "class ", "interface ", "import ", "package "),
+    "go": ("func ", "type ", "import ", "package ", "var "),
+    "rust": ("fn ", "pub ", "impl ", "struct ", "enum ", "use ", "mod "),
+    "c": ("#include", "typedef ", "static "),
+    "cpp": ("#include", "template", "namespace ", "class ", "static "),
+}
+ALIASES = {"javascriptreact": "javascript", "typescriptreact": "typescript", "c++": "cpp"}
+LANGUAGE_OF_EXTENSION = {
+    **{"py": "python", "pyi": "python", "js": "javascript", "mjs": "javascript", "jsx": "javascript"},
+    **{"ts": "typescript", "tsx": "typescript", "java": "java", "go": "go", "rs": "rust"},
+    **{"c": "c", "h": "c", "cc": "cpp", "cpp": "cpp", "hpp": "cpp"},
+}
+
+
+def editor_request(
+    prefix: str,
+    suffix: str,
+    *,
+    language: str | None = None,
+    max_tokens: int = EDITOR_TOKENS,
+    temperature: float = 0.0,
+    seed: int | None = None,
+) -> CompletionRequest:
+    """What to ask for at a cursor. The texts are data: a `<fim_prefix>` typed by a user stays text."""
+    params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed, stop_tokens=STOP_TOKENS)
+    return CompletionRequest(
+        prefix=prefix, suffix=suffix, layout=EDITOR_LAYOUT, stop=editor_stops(language, suffix), params=params
+    )
+
+
+def editor_stops(language: str | None, suffix: str) -> tuple[str, ...]:
+    """Texts that end a completion: the line when the cursor is in the middle of one, else the paragraph."""
+    if suffix.split("\n", 1)[0].strip(CLOSERS):
+        return ("\n",)
+    name = (language or "").lower()
+    words = TOP_LEVEL.get(ALIASES.get(name, name), ())
+    return ("\n\n", "\n\r\n", *(f"\n{word}" for word in words))
+
+
+def has_control_tokens(prompt: str) -> bool:
+    """True for a prompt whose author rendered the infilling format into it, as Continue and llm-ls do."""
+    return any(token in prompt for token in SPECIAL_TOKENS)
