@@ -36,6 +36,7 @@ class Run(Generic[T]):
     def launch(self, pool: ThreadPoolExecutor, work: Callable[[Cancelled], Iterator[T]]) -> Future[None]:
         """Give the work to a thread of the pool."""
         self._future = pool.submit(self._feed, work)
+        self._future.add_done_callback(lambda _: self._put(None))
         return self._future
 
     def stop(self) -> None:
@@ -59,13 +60,13 @@ class Run(Generic[T]):
             self.stop()
 
     def _feed(self, work: Callable[[Cancelled], Iterator[T]]) -> None:
-        try:
-            for item in work(self.cancelled):
-                self._loop.call_soon_threadsafe(self._items.put_nowait, item)
-                if self.cancelled():
-                    break
-        finally:
-            self._loop.call_soon_threadsafe(self._items.put_nowait, None)
+        for item in work(self.cancelled):
+            self._put(item)
+            if self.cancelled():
+                break
+
+    def _put(self, item: T | None) -> None:
+        self._loop.call_soon_threadsafe(self._items.put_nowait, item)
 
 
 class Worker:

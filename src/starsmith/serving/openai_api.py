@@ -1,0 +1,226 @@
+"""OpenAI's completions: a body becomes jobs, their results an answer or a stream of server-sent events.
+
+What the API has and this server lacks (penalties, logit_bias, best_of above n) is refused by name, not ignored.
+Where no `suffix` is given, control tokens written in `prompt` count as such: that is how Continue and llm-ls infill.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field, StringConstraints
+
+from starsmith.inference.completion import CompletionRequest
+from starsmith.inference.engine import GeneratedToken, SamplingParams
+from starsmith.serving import answers
+from starsmith.serving.errors import ApiError, error_json, from_exception
+from starsmith.serving.prompt import EDITOR_LAYOUT, has_control_tokens
+from starsmith.serving.service import Finished, Job, Piece, Service
+from starsmith.serving.worker import EventStream, Run, until_hang_up
+from starsmith.tokenizer.bpe import Tokenizer
+from starsmith.tokenizer.fim import STOP_TOKENS
+
+MAX_CHOICES = 128  # prompts times n in one request
+StopText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Prompt = str | list[int]
+
+
+class StreamOptions(BaseModel):
+    """What to add to a stream."""
+
+    include_usage: bool = False
+
+
+class CompletionBody(BaseModel):
+    """Body of `POST /v1/completions` in OpenAI's form. Fields that the API does not have are ignored."""
+
+    model: str | None = None
+    prompt: str | list[str] | list[int] | list[list[int]]
+    suffix: str | None = None
+    max_tokens: int = Field(16, ge=0)
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    stop: StopText | Annotated[list[StopText], Field(max_length=32)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    logprobs: int | None = Field(None, ge=0, le=5)
+    echo: bool = False
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    best_of: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+
+
+async def answer(request: Request, service: Service, body: CompletionBody) -> Response:
+    """Answer a completion request."""
+    refuse_unsupported(body, service.card.id)
+    jobs = jobs_of(body, service.tokenizer)
+    if body.stream:
+        return await _stream(request, service, body, jobs)
+    run = service.worker.start(lambda cancelled: service.complete(jobs, cancelled))
+    finished = await until_hang_up(request, collect(run))
+    tables = [_logprobs(service, body, done) for done in finished]
+    return JSONResponse(
+        {
+            **answers.envelope(service.card),
+            "choices": [answers.choice_json(done, service.card, table) for done, table in zip(finished, tables, strict=True)],
+            "usage": answers.usage_of(finished),
+        }
+    )
+
+
+def refuse_unsupported(body: CompletionBody, served: str) -> None:
+    """Raise for what this server cannot do, naming the field."""
+    if body.model is not None and body.model != served:
+        raise ApiError(
+            404, f"there is no model {body.model!r} here; it serves {served!r}", param="model", code="model_not_found"
+        )
+    for name in ("presence_penalty", "frequency_penalty", "logit_bias"):
+        if getattr(body, name):
+            raise ApiError(400, f"{name} is not supported", param=name, code="unsupported_parameter")
+    if body.best_of not in (None, body.n):
+        raise ApiError(400, "best_of is not supported, unless equal to n", param="best_of", code="unsupported_parameter")
+    if body.echo and body.suffix is not None:
+        raise ApiError(400, "echo does not go with suffix", param="echo")
+    if body.echo and body.logprobs is not None and body.stream:
+        raise ApiError(400, "logprobs of an echoed prompt are not streamed", param="stream")
+
+
+def jobs_of(body: CompletionBody, tokenizer: Tokenizer) -> list[Job]:
+    """One job for each prompt and each of its n choices, in the order of their indexes."""
+    prompts = prompts_of(body)
+    if len(prompts) * body.n > MAX_CHOICES:
+        raise ApiError(400, f"{len(prompts)} prompts with n={body.n}: at most {MAX_CHOICES} choices", param="prompt")
+    jobs = []
+    for index in range(len(prompts) * body.n):
+        prompt, choice = prompts[index // body.n], index % body.n
+        request = request_of(body, prompt, tokenizer.vocab_size)
+        if body.seed is not None and choice:  # each choice its own stream of random numbers
+            request = replace(request, params=replace(request.params, seed=body.seed + choice))
+        text = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
+        before = "" if request.special_tokens and has_control_tokens(text) else text
+        scored = body.echo and body.logprobs is not None
+        jobs.append(Job(index, request, before, text if body.echo else "", scored))
+    return jobs
+
+
+def prompts_of(body: CompletionBody) -> list[Prompt]:
+    """The prompts, whichever of the four forms they came in."""
+    if isinstance(body.prompt, str):
+        return [body.prompt]
+    if not body.prompt:
+        raise ApiError(400, "prompt: an empty list asks for nothing", param="prompt")
+    if isinstance(body.prompt[0], int):
+        return [[token for token in body.prompt if isinstance(token, int)]]
+    return [prompt for prompt in body.prompt if not isinstance(prompt, int)]
+
+
+def request_of(body: CompletionBody, prompt: Prompt, vocab_size: int) -> CompletionRequest:
+    """What to ask the model for one prompt."""
+    if not isinstance(prompt, str) and not all(0 <= token < vocab_size for token in prompt):
+        raise ApiError(400, f"prompt: a token id is not in 0..{vocab_size - 1}", param="prompt")
+    params = SamplingParams(
+        max_tokens=body.max_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        seed=body.seed,
+        top_logprobs=body.logprobs,
+        stop_tokens=STOP_TOKENS,
+    )
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    return CompletionRequest(
+        prefix=prompt,
+        suffix=body.suffix,
+        special_tokens=body.suffix is None,
+        layout=EDITOR_LAYOUT,
+        stop=stop,
+        params=params,
+    )
+
+
+async def collect(run: Run[Finished]) -> list[Finished]:
+    """All results of a run."""
+    return [finished async for finished in run]
+
+
+async def _stream(request: Request, service: Service, body: CompletionBody, jobs: list[Job]) -> Response:
+    """Wait for the first piece before answering, so that a refused prompt is a 400 and not a broken stream."""
+    run = service.worker.start(lambda cancelled: service.stream(jobs, cancelled))
+    pieces = aiter(run)
+
+    async def first() -> Piece:
+        return await anext(pieces)
+
+    opening = await until_hang_up(request, first())
+
+    async def all_pieces() -> AsyncIterator[Piece]:
+        yield opening
+        async for piece in pieces:
+            yield piece
+
+    return EventStream(_events(service, body, all_pieces()), run)
+
+
+async def _events(service: Service, body: CompletionBody, pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
+    """The text of the stream, event by event."""
+    head = answers.envelope(service.card)
+    wants_usage = body.stream_options is not None and body.stream_options.include_usage
+    usage = {"usage": None} if wants_usage else {}
+    written: dict[Job, list[GeneratedToken]] = {}
+    try:
+        async for piece in pieces:
+            choice = _piece_choice(service, body, piece, written)
+            if choice["text"] or choice["logprobs"] or choice["finish_reason"]:
+                yield _event({**head, "choices": [choice], **usage})
+    except Exception as error:  # noqa: BLE001 the status is sent already: all that is left is to tell the client
+        told = from_exception(error)
+        yield _event(error_json(told.status_code, told.detail, told.param, told.code))
+        return
+    if wants_usage:
+        yield _event({**head, "choices": [], "usage": _usage(service, written)})
+    yield "data: [DONE]\n\n"
+
+
+def _piece_choice(
+    service: Service, body: CompletionBody, piece: Piece, written: dict[Job, list[GeneratedToken]]
+) -> dict[str, Any]:
+    """The choice of one chunk; adds its tokens to what is written of its job."""
+    before = written.get(piece.job)
+    tokens = written.setdefault(piece.job, [])
+    table = None
+    if body.logprobs is not None and piece.chunk.tokens:
+        start = len(service.tokenizer.decode([token.id for token in tokens]))
+        table = answers.logprobs_json(service.tokenizer, piece.chunk.tokens, start=start)
+    tokens.extend(piece.chunk.tokens)
+    text = piece.chunk.text if before is not None else piece.job.echo + piece.chunk.text
+    return answers.piece_json(piece, service.card, text, table)
+
+
+def _usage(service: Service, written: dict[Job, list[GeneratedToken]]) -> dict[str, int]:
+    prompts = sum(len(service.completer.prompt_ids(job.request)) for job in written)
+    return answers.usage_json(prompts, sum(len(tokens) for tokens in written.values()))
+
+
+def _event(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def _logprobs(service: Service, body: CompletionBody, finished: Finished) -> dict[str, Any] | None:
+    """Log-probabilities of a whole choice; an echoed prompt has its own, but no alternatives."""
+    if body.logprobs is None:
+        return None
+    echoed = finished.prompt_tokens
+    start = len(finished.job.echo)
+    table = answers.logprobs_json(
+        service.tokenizer, finished.completion.tokens, start=start, length=len(finished.completion.text)
+    )
+    if not echoed:
+        return table
+    front = answers.logprobs_json(service.tokenizer, echoed)
+    front["top_logprobs"] = [None] * len(echoed)
+    return {name: front[name] + table[name] for name in table}

@@ -1,0 +1,135 @@
+"""Tabby's protocol, which its editor plugins and tabby-agent speak: health, settings, completions, events.
+
+Of a request's `segments` the model sees the text around the cursor. Declarations, snippets from other files, the
+clipboard and the edit history are read past: placing them well needs windows that stay put between keystrokes.
+"""
+
+import os
+import platform
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+
+import starsmith
+from starsmith.serving import answers
+from starsmith.serving.prompt import editor_request
+from starsmith.serving.service import Finished, Job, Service
+from starsmith.serving.worker import until_hang_up
+
+# The version of Tabby's protocol that this server speaks. Agents read it: without a `version` object 1.5.0 exits, and
+# below 0.9.0 they skip the settings. Chat panels ask for `webserver`, Tabby's own web pages, which are not here.
+PROTOCOL_VERSION = "v0.32.0"
+
+router = APIRouter()
+
+
+class Segments(BaseModel):
+    """The text around the cursor."""
+
+    prefix: str
+    suffix: str | None = None
+
+
+class TabbyBody(BaseModel):
+    """Body of `POST /v1/completions` in Tabby's form. Other fields of the protocol are accepted and not used."""
+
+    segments: Segments
+    language: str | None = None  # LSP's identifier, for example "typescriptreact"
+    temperature: float = Field(0.0, ge=0, le=2)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
+    mode: Literal["standard"] = "standard"
+
+
+class EventBody(BaseModel):
+    """What an editor tells about a completion: it was shown, taken or dismissed."""
+
+    type: Literal["view", "select", "dismiss"]
+    completion_id: str
+    choice_index: int = 0
+    view_id: str | None = None
+    elapsed: int | None = None  # milliseconds since it was shown
+    select_kind: Literal["line", "block"] | None = None
+
+
+async def answer(request: Request, service: Service, body: TabbyBody) -> Response:
+    """Answer a completion request: one choice, never streamed."""
+    jobs = [job_of(body)]
+    run = service.worker.start(lambda cancelled: service.complete(jobs, cancelled))
+
+    async def finish() -> list[Finished]:
+        return [finished async for finished in run]
+
+    finished = await until_hang_up(request, finish())
+    choices = [answers.choice_json(done, service.card) for done in finished]
+    return JSONResponse(
+        {**answers.envelope(service.card), "choices": choices, "usage": answers.usage_of(finished), "mode": body.mode}
+    )
+
+
+def job_of(body: TabbyBody) -> Job:
+    """What to ask the model."""
+    prefix, suffix = body.segments.prefix, body.segments.suffix or ""
+    request = editor_request(
+        prefix, suffix, language=body.language, temperature=body.temperature, seed=body.seed
+    )
+    return Job(0, request, before=prefix)
+
+
+@router.api_route("/v1/health", methods=["GET", "POST"])
+async def health(request: Request) -> dict[str, Any]:
+    """What agents ask before, and again after every error."""
+    service: Service = request.app.state.service
+    return health_json(service)
+
+
+def health_json(service: Service) -> dict[str, Any]:
+    """Tabby's fields, and ours under `starsmith`."""
+    card = service.card
+    return {
+        "model": card.id,
+        "device": card.device,
+        "cuda_devices": [],
+        "models": {"completion": {"local": {"model_id": card.id, "device": card.device}}},
+        "arch": platform.machine(),
+        "cpu_info": platform.processor() or platform.machine(),
+        "cpu_count": os.cpu_count() or 1,
+        "webserver": False,
+        "version": {
+            "build_date": "",
+            "build_timestamp": "",
+            "git_sha": f"starsmith-{starsmith.__version__}",
+            "git_describe": PROTOCOL_VERSION,
+        },
+        "starsmith": {
+            "version": starsmith.__version__,
+            "artefact": card.artefact,
+            "parameters": card.parameters,
+            "context_tokens": service.engine.context_tokens,
+            "attribution": service.attributor is not None,
+            "licenses": card.licenses,
+            "events": dict(service.events),
+        },
+    }
+
+
+@router.get("/v1beta/server_setting")
+async def server_setting() -> dict[str, bool]:
+    """Ask editors to keep their usage data to themselves."""
+    return {"disable_client_side_telemetry": True}
+
+
+@router.get("/v1beta/models")
+async def models(request: Request) -> dict[str, list[str]]:
+    """Model names by use."""
+    service: Service = request.app.state.service
+    return {"completion": [service.card.id], "chat": []}
+
+
+@router.post("/v1/events")
+async def events(request: Request, body: EventBody) -> Response:
+    """Count what became of a completion."""
+    service: Service = request.app.state.service
+    service.events[body.type] += 1
+    return Response()
