@@ -19,8 +19,7 @@ from starsmith.core.errors import ConfigError
 from starsmith.tokenizer import fim
 from starsmith.tokenizer.bpe import END_OF_TEXT, Tokenizer
 from starsmith.tokenizer.tokens import TokenStore
-
-IGNORED = -100  # target that no loss is taken on; torch's default
+from starsmith.training.loss import IGNORED
 
 _ORDER, _FILE = 0, 1  # streams of randomness that must not overlap
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from starsmith.model.transformer import Transformer
-from starsmith.training.data import IGNORED, Batch
+from starsmith.training.data import Batch
+from starsmith.training.loss import cross_entropy_sum
 from starsmith.training.optimizer import learning_rate_factor
 
 CLIP_NORM = 1.0  # of the gradient, as StarCoder's
@@ -100,8 +100,9 @@ def loss_sum(model: Transformer, batch: Batch) -> Tensor:
     ids = torch.from_numpy(batch.ids).to(device)[None]
     targets = torch.from_numpy(batch.targets).to(device)
     with mixed_precision(device):
-        logits = model(ids, lengths=batch.lengths)[0]
-    return functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+        hidden = model.hidden(ids, lengths=batch.lengths).flatten(0, 1)
+        weight = model.lm_head.weight
+        return cross_entropy_sum(hidden, weight.to(hidden.dtype), targets)
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:

@@ -34,7 +34,8 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     for _ in range(_NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    found: Tensor = x.mT if tall else x
+    return found
 
 
 class Muon(torch.optim.Optimizer):
@@ -76,7 +77,9 @@ def build_optimizers(
 
     Weight decay is on matrices and embeddings only, not on norms and biases.
     """
-    matrices, decayed, others = [], [], []
+    matrices: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if matrix_learning_rate is not None and parameter.ndim == 2 and ".layers." in name:
             matrices.append(parameter)
