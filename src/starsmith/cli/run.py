@@ -69,7 +69,9 @@ def run_stages(
     from starsmith.core.config import build
 
     configs = {
-        name: build(getattr(importlib.import_module(step.module), step.config), tables.get(name, {}), where=f"{where} [{name}]")
+        name: build(
+            getattr(importlib.import_module(step.module), step.config), tables.get(name, {}), where=f"{where} [{name}]"
+        )
         for name, step in STEPS.items()
     }
     sources = _sources(paths) if only in (None, "corpus") else []

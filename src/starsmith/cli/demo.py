@@ -1,0 +1,97 @@
+"""`starsmith demo`: the quickstart recipe from end to end, then what came of it, said plainly."""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from starsmith.cli.options import DIRECTORY, STAGES
+from starsmith.cli.run import Outcome, run_stages
+
+if TYPE_CHECKING:
+    from starsmith.evaluation.samples import Sample
+
+RECIPE = "quickstart.toml"
+SAMPLES = 3
+
+
+@click.command()
+@click.argument("paths", type=DIRECTORY, nargs=-1)
+@click.option("--out", type=DIRECTORY, default=Path("runs/demo"), show_default=True, help="Where the artefacts go.")
+@click.option("--minutes", type=float, help="Time box of the training; the recipe says 3.")
+@click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a setting.")
+def demo(paths: tuple[Path, ...], out: Path, minutes: float | None, overrides: tuple[str, ...]) -> None:
+    """Run the whole chain on PATHS: folders or git repositories, or else the running Python's standard library.
+
+    About six minutes on two cores. Run it again and it skips what is up to date.
+    """
+    from starsmith.core.config import apply_overrides, load_recipe
+    from starsmith.core.console import note
+    from starsmith.evaluation import report
+    from starsmith.evaluation.samples import take_samples
+
+    recipe = recipe_file(RECIPE)
+    if minutes is not None:
+        overrides = (*overrides, f"pretrain.minutes={minutes}")
+    tables = apply_overrides(load_recipe(recipe, known=STAGES), overrides, known=STAGES)
+    outcomes = run_stages(tables, paths=paths, out=out, only=None, where=RECIPE)
+    samples = take_samples(model=out / "model", corpus=out / "corpus", index=out / "index", count=SAMPLES)
+    _print_samples(samples)
+    _print_stages(outcomes)
+    page = report.write(out, out / "report.html", samples=samples)
+    note("")
+    click.echo(f"report  {page}")
+    click.echo(f"check   starsmith verify {out / 'model'}")
+    click.echo(f"serve   starsmith serve {out / 'model'} --index {out / 'index'}")
+
+
+def recipe_file(name: str) -> Path:
+    """A recipe that comes with Starsmith: inside the installed package, or in the checkout."""
+    packaged = Path(str(resources.files("starsmith"))) / "recipes" / name
+    return packaged if packaged.is_file() else Path(__file__).resolve().parents[3] / "recipes" / name
+
+
+def _print_samples(samples: "Sequence[Sample]") -> None:
+    from rich.text import Text
+
+    from starsmith.core.console import stdout_console
+
+    console = stdout_console()
+    console.print(Text("Three held-out places, chosen by hash before the model saw them", style="bold"))
+    for sample in samples:
+        console.print(Text(f"\n── {sample.path}:{sample.line}", style="cyan"))
+        shown = Text("\n".join(sample.before.splitlines()[-8:]))
+        shown.append(sample.completion or "(nothing)", style="bold green")
+        console.print(shown)
+        for line in _sources(sample) or ["no stretch of it equals a training file in the index"]:
+            console.print(Text(f"   ↳ {line}", style="dim"))
+
+
+def _sources(sample: "Sample") -> list[str]:
+    lines = []
+    for match in sample.matches:
+        where = "; ".join(
+            f"{source.path}:{source.first_line}-{source.last_line} ({source.license})" for source in match.sources
+        )
+        lines.append(f"{match.tokens} code tokens, {match.kind}, in {match.count} places: {where}")
+    return lines
+
+
+def _print_stages(outcomes: Sequence[Outcome]) -> None:
+    from starsmith.core.console import table
+
+    rows = [
+        (found.stage, *_figures(found), "up to date" if found.skipped else f"{found.seconds:.0f} s")
+        for found in outcomes
+    ]
+    table("\nStages", ("stage", "figures", "time"), rows, right=("time",))
+
+
+def _figures(outcome: Outcome) -> tuple[str]:
+    from starsmith.core import artifact
+
+    counts: dict[str, Any] = artifact.read(outcome.directory).counts
+    shown = sorted(counts.items(), key=lambda item: -item[1])[:4]
+    return (", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in shown),)

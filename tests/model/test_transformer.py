@@ -1,0 +1,117 @@
+"""The architecture: packed documents, caching and the sliding window all say the same."""
+
+import pytest
+import torch
+
+from starsmith.model.config import PRESETS, ModelConfig
+from starsmith.model.kv_cache import KVCache
+from starsmith.model.transformer import Transformer
+
+
+def tiny(**changes: object) -> Transformer:
+    values = {
+        "vocab_size": 97,
+        "hidden_size": 32,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "sliding_window": None,
+        **changes,
+    }
+    model = Transformer(ModelConfig(**values))  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():  # random norms and biases too, or an omission would not show
+        parameter.data.normal_(std=0.3, generator=generator)
+    return model.eval()
+
+
+def ids(count: int, seed: int = 1) -> torch.Tensor:
+    return torch.randint(0, 97, (1, count), generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", ["starcoder2-3b", "starcoder2-7b", "starcoder2-15b"])
+def test_a_preset_has_the_published_number_of_parameters(name: str) -> None:
+    published = {"starcoder2-3b": 3_030_371_328, "starcoder2-7b": 7_173_923_840, "starcoder2-15b": 15_957_889_024}
+    with torch.device("meta"):
+        counted = sum(parameter.numel() for parameter in Transformer(PRESETS[name]).parameters())
+
+    assert PRESETS[name].parameters == counted == published[name]
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_packed_documents_equal_documents_by_themselves(window: int | None) -> None:
+    model = tiny(sliding_window=window)
+    documents = [ids(length, seed) for seed, length in enumerate([7, 12, 7, 1])]
+
+    with torch.no_grad():
+        packed = model(torch.cat(documents, 1), lengths=[7, 12, 7, 1])
+        alone = torch.cat([model(document) for document in documents], 1)
+
+    torch.testing.assert_close(packed, alone, rtol=0, atol=1e-5)
+
+
+def test_packed_documents_have_the_gradients_of_documents_by_themselves() -> None:
+    model = tiny()
+    documents = [ids(length, seed) for seed, length in enumerate([6, 9])]
+
+    def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad(loss, list(model.parameters())))
+
+    packed = gradients(model(torch.cat(documents, 1), lengths=[6, 9]).square().mean() * 15)
+    alone = gradients(sum(model(document).square().mean() * document.size(1) for document in documents))  # type: ignore[arg-type]
+
+    for one, other in zip(packed, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("pieces", [[20], [1] * 20, [8, 1, 1, 6, 4]])
+def test_reading_through_a_cache_equals_reading_at_once(window: int | None, pieces: list[int]) -> None:
+    model = tiny(sliding_window=window)
+    prompt = ids(20)
+    cache = KVCache(model.config, capacity=20)
+
+    with torch.no_grad():
+        whole = model(prompt)
+        found = torch.cat([model(piece, cache=cache) for piece in prompt.split(pieces, dim=1)], 1)
+
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-5)
+    assert cache.length == 20
+
+
+def test_a_truncated_cache_goes_on_as_if_the_rest_had_never_been() -> None:
+    model = tiny()
+    cache = KVCache(model.config, capacity=20)
+    with torch.no_grad():
+        model(ids(12), cache=cache)
+        cache.truncate(5)
+
+        found = model(ids(3, seed=9), cache=cache)
+
+        whole = model(torch.cat([ids(12)[:, :5], ids(3, seed=9)], 1))
+    torch.testing.assert_close(found, whole[:, 5:], rtol=0, atol=1e-5)
+
+
+def test_a_token_outside_the_window_changes_nothing() -> None:
+    model = tiny(sliding_window=3, num_hidden_layers=1)
+    one, other = ids(8), ids(8)
+    other[0, 4] = (other[0, 4] + 1) % 97
+
+    with torch.no_grad():
+        differs = (model(one) - model(other)).abs().amax(-1)[0] > 0
+
+    assert differs.tolist() == [False] * 4 + [True] * 3 + [False]
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model = tiny(attention_dropout=0.2, residual_dropout=0.2, embedding_dropout=0.2)
+
+    with torch.no_grad():
+        quiet = [model(ids(9)) for _ in range(2)]
+        model.train()
+        noisy = [model(ids(9)) for _ in range(2)]
+
+    assert torch.equal(*quiet)
+    assert not torch.equal(*noisy)
