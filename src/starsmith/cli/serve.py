@@ -2,6 +2,7 @@
 
 import json
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +37,12 @@ def serve(model: Path, index: Path | None, host: str, port: int, model_id: str |
     with listen(host, port) as listener:
         index = choose_index(model, index)
         service = open_service(model, index=index, model_id=model_id, token=token)
+        listener.listen()  # who connects from now on is answered, if a moment later
         note(welcome(service, _url(host, listener.getsockname()[1]), index))
         app = create_app(service, hosts=hosts_of(host, token))
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again after its orderly end
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 @click.command()
