@@ -152,18 +152,29 @@ class _Attention(nn.Module):
     def _attend(self, q_BATD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
         """Causal attention of the last T of S positions, within the sliding window."""
         new, seen = q_BATD.size(2), k_BGSD.size(2)
+        if new == 1 and not torch.is_grad_enabled():
+            return self._attend_once(q_BATD, k_BGSD, v_BGSD)
         groups = self.config.num_attention_heads // self.config.num_key_value_heads
         k_BASD, v_BASD = k_BGSD.repeat_interleave(groups, 1), v_BGSD.repeat_interleave(groups, 1)
         causal = new == seen and not self._window_matters(seen)
-        mask = None if causal or (new == 1 and not self._window_matters(seen)) else self._mask(new, seen, q_BATD.device)
+        mask = None if causal else self._mask(new, seen, q_BATD.device)
         return functional.scaled_dot_product_attention(
             q_BATD,
             k_BASD,
             v_BASD,
             attn_mask=mask,
-            is_causal=causal and new > 1,
+            is_causal=causal,
             dropout_p=self.config.attention_dropout if self.training else 0.0,
         )
+
+    def _attend_once(self, q_BATD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
+        """One new position: plain products, several times faster on a CPU than the general kernel."""
+        if self.config.sliding_window is not None:
+            k_BGSD, v_BGSD = k_BGSD[:, :, -self.config.sliding_window :], v_BGSD[:, :, -self.config.sliding_window :]
+        q_BGAD = q_BATD.reshape(q_BATD.size(0), self.config.num_key_value_heads, -1, self.config.head_dim)
+        scores = (q_BGAD @ k_BGSD.mT).float() * self.config.head_dim**-0.5
+        out_BGAD = scores.softmax(-1).to(v_BGSD.dtype) @ v_BGSD
+        return out_BGAD.reshape(q_BATD.shape)
 
     def _attend_packed(self, q_BATD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, lengths: Sequence[int]) -> Tensor:
         """Each document by itself: half the time of one masked call on a CPU. Those of one length go together."""
