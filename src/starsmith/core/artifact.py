@@ -15,19 +15,20 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import starsmith
 from starsmith.core.config import to_table
-from starsmith.core.errors import ArtifactError, InputError, StarsmithError
+from starsmith.core.errors import ArtifactError, ConfigError, InputError, StarsmithError
+from starsmith.core.version import commit, source_sha256
 
 MANIFEST, RUN = "manifest.json", "run"
+STARTED, PARENTS = "started.json", "parents.json"  # in run/: what the work began from; where the parents lay
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "starsmith/manifest/v1"
 
@@ -73,7 +74,7 @@ class Draft:
 
     def count(self, reason: str, number: int = 1) -> None:
         """Add to the account that ends up in the manifest."""
-        self.counts[reason] += number
+        self.counts[reason] += int(number)  # numpy's integers have no JSON form
 
 
 @contextmanager
@@ -92,24 +93,25 @@ def create(
     parents  role -> directory of an artefact this one is made from
     resume   keep the partial directory when the work is interrupted, and take it up again if nothing changed
     """
-    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an artefact", hint="give another --out, or move it away")
+    out = out.resolve() if out.is_symlink() else out
+    _check_place(out, kind, parents or {})
     lineage = _lineage(kind, config, rooms, parents or {})
     partial = out.with_name(out.name + ".partial")
-    draft = Draft(partial, resumed=resume and _prepare_resume(partial, lineage))
+    draft = Draft(partial, resumed=resume and _can_resume(partial, lineage))
     if not draft.resumed:
-        shutil.rmtree(partial, ignore_errors=True)
+        _discard_partial(partial)
+    _make_run_directory(draft)
     try:
-        draft.run.mkdir(parents=True, exist_ok=True)
-        (draft.run / "started.json").write_text(json.dumps(lineage))
+        (draft.run / STARTED).write_text(json.dumps(lineage))
         yield draft
         links = {role: os.path.relpath(path.resolve(), out.resolve()) for role, path in (parents or {}).items()}
-        (draft.run / "parents.json").write_text(json.dumps(links))
+        (draft.run / PARENTS).write_text(json.dumps(links))
         _write_manifest(draft, lineage)
+        _keep_seal(partial, out)
     except BaseException as error:
-        if not resume:
+        if not resume or [file.name for file in partial.rglob("*") if file.is_file()] == [STARTED]:
             shutil.rmtree(partial, ignore_errors=True)
-        if _disk_is_full(error, out.parent):
+        if _disk_is_full(error):
             raise StarsmithError(
                 f"no space left on the disk of {out}", hint="free some space, or give --out on another disk"
             ) from None
@@ -120,23 +122,27 @@ def create(
 def read(path: Path, *, kind: str | None = None) -> Manifest:
     """The manifest of an artefact, its id and seal checked (the files' digests are not: see `verify`)."""
     if not path.is_dir():
-        raise ArtifactError(f"{path} does not exist", hint="give the directory that a starsmith command wrote")
+        fault = "is not a directory" if path.exists() else "does not exist"
+        raise ArtifactError(f"{path} {fault}", hint="give the directory that a starsmith command wrote")
     try:
-        statement = json.loads((path / MANIFEST).read_bytes())
+        content = (path / MANIFEST).read_bytes()
+        statement = json.loads(content)
         manifest = _parse(statement)
-    except FileNotFoundError:
+        if canonical(statement) != content:  # else a byte could change and the value not: 1e21, 1E21
+            raise ValueError("not in canonical form")
+    except (FileNotFoundError, IsADirectoryError):
         raise ArtifactError(
             f"{path} has no {MANIFEST}, so it is no finished artefact",
             hint="run the command that makes it again",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ArtifactError(f"{path / MANIFEST} is damaged: {error!r}", hint="restore it, or rebuild") from None
     if (seen := _id(manifest.kind, manifest.files, manifest.parents)) != manifest.id:
-        raise ArtifactError(f"{path / MANIFEST} gives id {manifest.id}, its content has id {seen}", hint="rebuild")
+        raise ArtifactError(f"{path / MANIFEST} gives id {manifest.id}, its content has id {seen}", hint="restore it")
     if (seen := _seal(statement)) != manifest.seal:
         raise ArtifactError(f"{path / MANIFEST} was changed after it was sealed", hint="restore it, or rebuild")
     if kind is not None and manifest.kind != kind:
-        raise ArtifactError(f"{path} is a {manifest.kind} artefact, not a {kind}", hint=f"give a {kind} directory")
+        raise ArtifactError(f"{path} is of kind {manifest.kind}, wanted: {kind}", hint=f"give the {kind} directory")
     return manifest
 
 
@@ -146,32 +152,28 @@ def verify(path: Path) -> list[str]:
         manifest = read(path)
     except ArtifactError as error:
         return [error.message]
-    problems: list[str] = []
+    problems = [f"{path / MANIFEST} is a link"] if (path / MANIFEST).is_symlink() else []
     present = _list_files(path)
     for name in sorted(set(manifest.files) | set(present)):
         if name not in present:
             problems.append(f"{path / name} is missing")
         elif name not in manifest.files:
             problems.append(f"{path / name} is not in the manifest")
-        elif (path / name).is_symlink():
-            problems.append(f"{path / name} is a link")
+        elif (path / name).is_symlink() or not (path / name).is_file():
+            problems.append(f"{path / name} is a link or device, not a file")
         elif _file_sha256(path / name) != manifest.files[name]:
             problems.append(f"{path / name} was changed: its sha256 is not {manifest.files[name][:16]}…")
     return problems
 
 
-def is_up_to_date(out: Path, *, kind: str, config: Any, rooms: Sequence[str], parents: Mapping[str, Path]) -> bool:
-    """True when `out` was made from equal settings, inputs and code, so that a re-run would give the same."""
-    try:
-        manifest = read(out, kind=kind)
-    except ArtifactError:
+def is_up_to_date(out: Path, *, config: Any, parents: Mapping[str, Path]) -> bool:
+    """True when `out` is whole and was made from equal settings, inputs and code: a re-run would give the same."""
+    if verify(out):
         return False
-    if not (out / RUN / "started.json").is_file():
-        return False
-    made_from = json.loads((out / RUN / "started.json").read_text())
-    wanted = _lineage(kind, config, rooms, parents)
+    manifest = read(out)
+    wanted = _lineage(manifest.kind, config, manifest.code.get("rooms", "").split(), parents)
     same_parents = [vars(parent) for parent in manifest.parents] == wanted["parents"]
-    return same_parents and _without_commit(made_from) == _without_commit(wanted)
+    return same_parents and _began_from(out, wanted)
 
 
 def parent_directory(path: Path, role: str) -> Path:
@@ -180,13 +182,19 @@ def parent_directory(path: Path, role: str) -> Path:
     wanted = next((parent for parent in manifest.parents if parent.role == role), None)
     if wanted is None:
         raise ArtifactError(f"{path} was not made from a {role}", hint=f"it is a {manifest.kind} artefact")
-    for candidate in _parent_candidates(path, role):
+    siblings = sorted(path.resolve().parent.iterdir())
+    for candidate in [*_recorded_places(path, role), *siblings]:
         if _has_id(candidate, wanted.id):
             return candidate
     raise ArtifactError(
         f"the {role} that {path} was made from (id {wanted.id[:16]}…) was not found",
         hint=f"put it beside {path}",
     )
+
+
+def recorded_parent(path: Path, role: str) -> Path | None:
+    """The directory, whatever is in it now, at the place where the parent in `role` was."""
+    return next((place for place in _recorded_places(path, role) if place.is_dir()), None)
 
 
 def ancestor_directory(path: Path, kind: str) -> Path:
@@ -210,55 +218,72 @@ def canonical(value: Any) -> bytes:
 
 def _lineage(kind: str, config: Any, rooms: Sequence[str], parents: Mapping[str, Path]) -> dict[str, Any]:
     manifests = {role: read(path) for role, path in parents.items()}
-    return {
+    lineage = {
         "kind": kind,
         "parents": [{"role": role, "id": found.id, "seal": found.seal} for role, found in sorted(manifests.items())],
         "config": to_table(config),
         "code": {
             "package": f"starsmith {starsmith.__version__}",
+            "rooms": " ".join(sorted(rooms)),
             "source_sha256": source_sha256(rooms),
-            "commit": _commit(),
+            "commit": commit(),
         },
     }
-
-
-def source_sha256(rooms: Sequence[str]) -> str:
-    """Digest of the source files of some of our packages: the code that an artefact depends on."""
-    root = Path(starsmith.__file__).parent
-    digest = hashlib.sha256()
-    for room in sorted(rooms):
-        for file in sorted((root / room).rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
-                digest.update(f"{file.relative_to(root).as_posix()}\0{_file_sha256(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def _commit() -> str:
-    """The commit of the checkout this code runs from, or "" for an installed package."""
-    root = Path(starsmith.__file__).parents[2]
-    if not (root / ".git").exists():
-        return ""
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return ""
+        canonical(json.loads(canonical(lineage)))  # 1e20 is written as an integer that cannot be read back
+    except ValueError as error:  # before the work, not after it
+        raise ConfigError(f"a setting of the {kind} has no JSON form: {error}", hint="mend the value") from None
+    return lineage
 
 
-def _prepare_resume(partial: Path, lineage: dict[str, Any]) -> bool:
+def _check_place(out: Path, kind: str, parents: Mapping[str, Path]) -> None:
+    """Only an empty place or an earlier artefact of the same kind is written over."""
+    if out.name in ("", ".."):
+        raise InputError(f"{out} is no name for a new directory", hint="for example --out runs/new")
+    for role, parent in parents.items():
+        if out.resolve().is_relative_to(parent.resolve()):
+            raise InputError(f"{out} lies in the {role} that it is to be made from", hint="give another --out")
+    file = out / MANIFEST
+    content = file.read_bytes() if file.is_file() else b""
+    if PREDICATE_TYPE.encode() in content:
+        if f'"kind":"{kind}"'.encode() not in content:
+            raise InputError(f"{out} is an artefact, but not a {kind}", hint="give another --out, or move it away")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an artefact", hint="give another --out, or move it away")
+
+
+def _discard_partial(partial: Path) -> None:
+    """Remove what an interrupted run left; anything else of that name is not ours to remove."""
+    if partial.is_symlink() or (partial.exists() and not (partial / RUN).is_dir()):
+        raise InputError(f"{partial} is in the way", hint="move it away")
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_run_directory(draft: Draft) -> None:
+    try:
+        draft.run.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"{draft.path.parent} is not a directory, so nothing can be written there", hint="give another --out"
+        ) from None
+
+
+def _can_resume(partial: Path, lineage: dict[str, Any]) -> bool:
     """True when an interrupted run with the same settings, inputs and code can be taken up."""
-    started = partial / RUN / "started.json"
-    if not started.is_file():
-        return False
+    return not partial.is_symlink() and _began_from(partial, lineage)
+
+
+def _began_from(path: Path, lineage: dict[str, Any]) -> bool:
+    """True when the work at `path` was started from `lineage`; a commit that touched other code makes no difference."""
     try:
-        return _without_commit(json.loads(started.read_text())) == _without_commit(lineage)
-    except ValueError:
+        started = json.loads((path / RUN / STARTED).read_bytes())
+        return bool(_without_commit(started) == _without_commit(lineage))
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _without_commit(lineage: dict[str, Any]) -> dict[str, Any]:
-    """A commit that touched other code does not change what an artefact is."""
-    return {**lineage, "code": {key: value for key, value in lineage["code"].items() if key != "commit"}}
+def _without_commit(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    return {**lineage, "code": {**lineage["code"], "commit": ""}}
 
 
 def _write_manifest(draft: Draft, lineage: dict[str, Any]) -> None:
@@ -308,8 +333,8 @@ def _seal(statement: dict[str, Any]) -> str:
 
 
 def _list_files(path: Path) -> list[str]:
-    """Every file or link of the artefact but the manifest and `run/`, relative and `/` separated."""
-    names = (file.relative_to(path) for file in path.rglob("*") if file.is_symlink() or file.is_file())
+    """Everything in the artefact but folders, the manifest and `run/`, relative and `/` separated."""
+    names = (file.relative_to(path) for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
     return sorted(name.as_posix() for name in names if name.parts[0] != RUN and name.as_posix() != MANIFEST)
 
 
@@ -318,16 +343,13 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _parent_candidates(path: Path, role: str) -> Iterator[Path]:
-    links = path / RUN / "parents.json"
-    if links.is_file():
-        try:
-            relative = json.loads(links.read_text()).get(role)
-        except ValueError:
-            relative = None
-        if isinstance(relative, str):
-            yield Path(os.path.normpath(path / relative))
-    yield from sorted(sibling for sibling in path.resolve().parent.iterdir() if (sibling / MANIFEST).is_file())
+def _recorded_places(path: Path, role: str) -> Iterator[Path]:
+    """Where the parent lay when the artefact was made, and beside the artefact under its role's name."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        relative = json.loads((path / RUN / PARENTS).read_bytes())[role]
+        yield Path(os.path.normpath(path / relative))
+        yield Path(os.path.normpath(path.resolve() / relative))  # `path` may be a link to the artefact
+    yield path.resolve().parent / role
 
 
 def _has_id(path: Path, wanted: str) -> bool:
@@ -337,16 +359,30 @@ def _has_id(path: Path, wanted: str) -> bool:
         return False
 
 
-def _disk_is_full(error: BaseException, directory: Path) -> bool:
+def _keep_seal(partial: Path, out: Path) -> None:
+    """Made again at another commit and equal in all else, an artefact keeps its manifest.
+
+    Otherwise its seal would change, and everything that was made from it would have to be made again.
+    """
+    new = read(partial)
+    try:
+        old = read(out)
+    except ArtifactError:
+        return
+    if replace(old, seal="", code={**old.code, "commit": ""}) == replace(new, seal="", code={**new.code, "commit": ""}):
+        shutil.copyfile(out / MANIFEST, partial / MANIFEST)
+
+
+def _disk_is_full(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     # pyarrow, safetensors and torch wrap the system's error in types of their own.
-    return isinstance(error, Exception) and "No space left on device" in str(error) and directory.exists()
+    return isinstance(error, Exception) and "No space left on device" in str(error)
 
 
 def _replace(partial: Path, out: Path) -> None:
     """Give the finished directory its name; a former artefact of that name goes only after that."""
-    old = out.with_name(out.name + ".old")
+    old = out.with_name(f".{out.name}.replaced")  # hidden: NAME.old may well be a copy that the user keeps
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)

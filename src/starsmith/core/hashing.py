@@ -4,11 +4,14 @@ A code token is a run of `[A-Za-z0-9_]` and bytes >= 128, or one punctuation byt
 tokens of a text do not change with its indentation, line ends or spacing, in any language, without a lexer.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+TOKEN = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[!-/:-@\[-^`{-~]")  # the same tokens one by one, where few are wanted
 
 _SPACE, _WORD, _PUNCTUATION = 0, 1, 2
 _BASE = np.uint64(0x9E3779B97F4A7C15 | 1)  # odd, hence invertible modulo 2**64
