@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from scripted import FIB, MODEL, PhraseAttributor, ScriptedEngine, make_service, tiny_tokenizer
 
+from scripted import FIB, MODEL, PhraseAttributor, ScriptedEngine, make_service, tiny_tokenizer
 from starsmith.serving.app import create_app
 from starsmith.tokenizer.bpe import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, SPECIAL_TOKENS
 
@@ -112,7 +112,7 @@ def test_logprobs_are_four_parallel_lists_over_the_text() -> None:
     assert "".join(table["tokens"]) == choice["text"] == FIB
     assert [FIB[offset:].startswith(token) for token, offset in zip(table["tokens"], table["text_offset"], strict=True)]
     assert set(table["token_logprobs"]) == {-0.5}
-    assert table["top_logprobs"][0] == {table["tokens"][0]: -0.5, "": -2.0}
+    assert table["top_logprobs"][0] == {table["tokens"][0]: -0.5, "<|endoftext|>": -2.0}
 
 
 def test_logprobs_stop_where_the_text_stops() -> None:
@@ -161,7 +161,9 @@ def test_streamed_logprobs_continue_their_offsets() -> None:
 def test_an_answer_carries_its_sources_at_offsets_of_its_text() -> None:
     with client_of(attributor=PhraseAttributor()) as client:
         whole = client.post("/v1/completions", json={"prompt": "x", "max_tokens": 64}).json()["choices"][0]
-        echoed = client.post("/v1/completions", json={"prompt": "x", "max_tokens": 64, "echo": True}).json()["choices"][0]
+        echoed = client.post("/v1/completions", json={"prompt": "x", "max_tokens": 64, "echo": True}).json()["choices"][
+            0
+        ]
         streamed = events(client.post("/v1/completions", json={"prompt": "x", "max_tokens": 64, "stream": True}).text)
 
     (match,) = whole["starsmith"]["sources"]
@@ -239,12 +241,23 @@ def test_the_served_model_is_listed() -> None:
     assert client_of().get(f"/v1/models/{MODEL}").json() == listed["data"][0]
 
 
-@pytest.mark.parametrize(("content", "told"), [(b'{"prompt": ', "not JSON"), (b"[]", "`prompt`"), (b"{}", "`segments`")])
+@pytest.mark.parametrize(
+    ("content", "told"), [(b'{"prompt": ', "not JSON"), (b"[]", "`prompt`"), (b"{}", "`segments`")]
+)
 def test_a_body_of_neither_protocol_is_a_400_in_the_same_shape(content: bytes, told: str) -> None:
     response = client_of().post("/v1/completions", content=content, headers={"Content-Type": "application/json"})
 
     assert response.status_code == 400
     assert told in response.json()["error"]["message"]
+
+
+def test_text_that_is_no_unicode_is_a_400() -> None:
+    content = b'{"prompt": "x \\ud800 y"}'
+
+    response = client_of().post("/v1/completions", content=content, headers={"Content-Type": "application/json"})
+
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "prompt"
 
 
 def test_a_forgotten_content_type_is_what_the_error_is_about() -> None:

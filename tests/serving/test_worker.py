@@ -5,18 +5,27 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from scripted import ENDLESS, ScriptedEngine, make_service, running, wait_for
 
+from scripted import ENDLESS, ScriptedEngine, make_service, running, wait_for
 from starsmith.serving.worker import Worker
 
 
 def connect(url: str, body: dict[str, Any]) -> socket.socket:
     """Send a completion request, and leave the connection open."""
     content = json.dumps({"max_tokens": 400, **body}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    head = (
+        "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
     client = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=20)
-    client.sendall(head.encode() + b"\r\n\r\n" + content)
+    client.sendall(head.encode() + content)
     return client
+
+
+def reply(client: socket.socket) -> bytes:
+    """All that the server sends until it closes."""
+    with client, client.makefile("rb") as stream:
+        return stream.read()
 
 
 def settled(engine: ScriptedEngine) -> int:
@@ -73,10 +82,9 @@ def test_a_full_queue_answers_503_and_when_to_come_again() -> None:
     with running(make_service(engine, worker=Worker(max_waiting=1))) as url:
         first, second = connect(url, {"prompt": "1"}), connect(url, {"prompt": "2"})
         time.sleep(0.2)
-        third = connect(url, {"prompt": "3"})
-        head, _, body = third.recv(4096).partition(b"\r\n\r\n")
-        for client in (first, second, third):
-            client.close()
+        head, _, body = reply(connect(url, {"prompt": "3"})).partition(b"\r\n\r\n")
+        first.close()
+        second.close()
 
     assert b" 503 " in head
     assert b"retry-after: 1" in head.lower()
@@ -90,8 +98,7 @@ def test_room_in_the_queue_is_given_back_by_those_who_hang_up() -> None:
         connect(url, {"prompt": "1"}).close()
         wait_for(lambda: engine.decoded > 0)
         settled(engine)
-        with connect(url, {"prompt": "2", "max_tokens": 2}) as client:
-            answer = client.recv(4096)
+        answer = reply(connect(url, {"prompt": "2", "max_tokens": 2}))
 
     assert b" 200 " in answer
 
@@ -113,9 +120,7 @@ def test_requests_at_once_all_get_their_answers() -> None:
 
     with running(make_service(engine)) as url:
         clients = [connect(url, {"prompt": "x" * number}) for number in range(1, 9)]
-        replies = [client.recv(65536) for client in clients]
-        for client in clients:
-            client.close()
+        answers = [reply(client) for client in clients]
 
-    assert all(b" 200 " in reply and b"ababababab" in reply for reply in replies)
+    assert all(b" 200 " in answer and b"ababababab" in answer for answer in answers)
     assert len(engine.prompts) == 8

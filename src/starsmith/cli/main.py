@@ -62,7 +62,7 @@ def main() -> None:
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _fail(f"no space left on the disk: {error.filename or error}", "free some space, or write to another disk")
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             _fail(f"no permission for {error.filename or error}", "choose another path, or change its owner")
         raise
 

@@ -18,6 +18,8 @@ from starsmith.core.errors import ConfigError, InputError
 Tables = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
+NONE = "none"  # TOML has no null: this is how a recipe takes back a value
+
 
 def load_recipe(path: Path, *, known: Sequence[str]) -> Tables:
     """Read a recipe: TOML whose top level is one table per stage, each name one of `known`."""
@@ -25,6 +27,8 @@ def load_recipe(path: Path, *, known: Sequence[str]) -> Tables:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"recipe {path} does not exist", hint="ls recipes/") from None
+    except OSError as error:
+        raise InputError(f"recipe {path} cannot be read: {error.strerror}", hint="give a .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", hint="mend the line it names") from None
     for name, table in tables.items():
@@ -86,6 +90,8 @@ def _parse_value(text: str) -> Any:
 def _coerce(value: Any, hint: Any, *, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin is types.UnionType:
+        if value == NONE and type(None) in typing.get_args(hint):
+            return None
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         return _coerce(value, options[0], where=where)
     if origin is tuple:

@@ -80,15 +80,14 @@ def read_files(corpus: Path, *, split: str | None = None) -> Iterator[SourceFile
     if not shards:
         raise ArtifactError(f"{corpus} has no Parquet shards", hint="build it: starsmith corpus build SOURCE --out DIR")
     for shard in shards:
-        for batch in _batches(shard):
-            for row in batch.to_pylist():
-                if split is None or row["split"] == split:
-                    yield SourceFile(**row)
+        for row in _rows(shard):
+            if split is None or row["split"] == split:
+                yield SourceFile(**row)
 
 
-def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
+def _rows(shard: Path) -> Iterator[dict[str, str]]:
     try:
-        file = pq.ParquetFile(shard)
+        file = pq.ParquetFile(shard, page_checksum_verification=True)
         columns: Sequence[str] = SCHEMA.names
         missing = set(columns) - set(file.schema_arrow.names)
         if missing:
@@ -96,8 +95,9 @@ def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
                 f"{shard} has no column {', '.join(sorted(missing))}",
                 hint="rebuild it: starsmith corpus build",
             )
-        yield from file.iter_batches(batch_size=256, columns=list(columns))
-    except (pa.ArrowInvalid, OSError) as error:
+        for batch in file.iter_batches(batch_size=256, columns=list(columns)):
+            yield from batch.to_pylist()
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise ArtifactError(
             f"{shard} is not readable Parquet: {error}", hint="restore it, or rebuild the corpus"
         ) from None
@@ -105,5 +105,5 @@ def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
 
 def _write_shard(files: Sequence[SourceFile], path: Path) -> Path:
     table = pa.Table.from_pylist([asdict(file) for file in files], schema=SCHEMA)
-    pq.write_table(table, path, compression="zstd", row_group_size=1024)
+    pq.write_table(table, path, compression="zstd", row_group_size=1024, write_page_checksum=True)
     return path

@@ -173,7 +173,7 @@ class _Attention(nn.Module):
             k_BGSD, v_BGSD = k_BGSD[:, :, -self.config.sliding_window :], v_BGSD[:, :, -self.config.sliding_window :]
         q_BGAD = q_BATD.reshape(q_BATD.size(0), self.config.num_key_value_heads, -1, self.config.head_dim)
         scores = (q_BGAD @ k_BGSD.mT).float() * self.config.head_dim**-0.5
-        out_BGAD = scores.softmax(-1).to(v_BGSD.dtype) @ v_BGSD
+        out_BGAD: Tensor = scores.softmax(-1).to(v_BGSD.dtype) @ v_BGSD
         return out_BGAD.reshape(q_BATD.shape)
 
     def _attend_packed(self, q_BATD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, lengths: Sequence[int]) -> Tensor:

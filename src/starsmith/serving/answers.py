@@ -3,6 +3,8 @@
 Every choice carries `starsmith`: the model that wrote it and, when the server has an index, the sources of its text.
 """
 
+import codecs
+import itertools
 import time
 import uuid
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from typing import Any
 
 from starsmith.inference.engine import GeneratedToken
 from starsmith.serving.service import Finished, ModelCard, Piece
-from starsmith.tokenizer.bpe import Tokenizer
+from starsmith.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from starsmith.tokenizer.fim import STOP_TOKENS
 
 
@@ -66,30 +68,53 @@ def usage_json(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
 def usage_of(answers: Sequence[Finished]) -> dict[str, int]:
     """The account of all choices; a prompt that several choices share counts for each."""
     completions = [finished.completion for finished in answers]
-    return usage_json(sum(done.prompt_tokens for done in completions), sum(done.completion_tokens for done in completions))
+    return usage_json(
+        sum(done.prompt_tokens for done in completions), sum(done.completion_tokens for done in completions)
+    )
 
 
 def logprobs_json(
-    tokenizer: Tokenizer,
-    tokens: Sequence[GeneratedToken],
-    *,
-    start: int = 0,
-    length: int | None = None,
+    tokenizer: Tokenizer, tokens: Sequence[GeneratedToken], *, start: int = 0, length: int | None = None
 ) -> dict[str, Any]:
-    """OpenAI's four parallel lists.
+    """OpenAI's four parallel lists, for tokens that the model wrote.
 
     start   offset of the first token in the choice's text
     length  characters that the client gets; tokens behind them belong to a stop string, and are left out
     """
-    table: dict[str, Any] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-    written = b""
-    for token in tokens:
-        offset = len(written.decode("utf-8", errors="ignore"))
-        if token.id in STOP_TOKENS or (length is not None and offset >= length):
-            break
-        table["tokens"].append(tokenizer.decode([token.id]))
-        table["token_logprobs"].append(token.logprob)
-        table["top_logprobs"].append({tokenizer.decode([other]): value for other, value in token.top_logprobs})
-        table["text_offset"].append(start + offset)
-        written += tokenizer.decode_bytes([token.id])
-    return table
+    written = list(itertools.takewhile(lambda token: token.id not in STOP_TOKENS, tokens))
+    offsets = _offsets([tokenizer.decode_bytes([token.id]) for token in written])
+    shown = [pair for pair in zip(written, offsets, strict=True) if length is None or pair[1] < length]
+    return {
+        "tokens": [tokenizer.decode([token.id]) for token, _ in shown],
+        "token_logprobs": [token.logprob for token, _ in shown],
+        "top_logprobs": [
+            {text_of(tokenizer, [other]): value for other, value in token.top_logprobs} for token, _ in shown
+        ],
+        "text_offset": [start + offset for _, offset in shown],
+    }
+
+
+def echo_logprobs_json(tokenizer: Tokenizer, tokens: Sequence[GeneratedToken]) -> dict[str, Any]:
+    """The same four lists for an echoed prompt, whose control tokens show; its alternatives are not known."""
+    return {
+        "tokens": [text_of(tokenizer, [token.id]) for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [None] * len(tokens),
+        "text_offset": _offsets([_named_bytes(tokenizer, token.id) for token in tokens]),
+    }
+
+
+def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text of ids, control tokens by their names."""
+    return b"".join(_named_bytes(tokenizer, token) for token in ids).decode("utf-8", errors="replace")
+
+
+def _named_bytes(tokenizer: Tokenizer, token: int) -> bytes:
+    return SPECIAL_TOKENS[token].encode() if token < len(SPECIAL_TOKENS) else tokenizer.decode_bytes([token])
+
+
+def _offsets(pieces: Sequence[bytes]) -> list[int]:
+    """How many whole characters stand before each piece."""
+    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+    lengths = [len(decode(piece)) for piece in pieces]
+    return list(itertools.accumulate(lengths, initial=0))[: len(pieces)]

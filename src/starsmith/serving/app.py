@@ -43,7 +43,7 @@ Body = Annotated[
     Discriminator(
         protocol,
         custom_error_type="neither_protocol",
-        custom_error_message="it has neither `prompt` (OpenAI's protocol) nor `segments` (Tabby's)",
+        custom_error_message="the body has neither `prompt` (OpenAI's protocol) nor `segments` (Tabby's)",
     ),
 ]
 
@@ -63,7 +63,9 @@ def create_app(service: Service, *, hosts: frozenset[str] | None = None) -> Fast
     app.add_api_route("/health", alive)
     app.add_api_route("/", index_page, include_in_schema=False)
     app.mount("/page", StaticFiles(directory=PAGE))
-    app.add_middleware(CORSMiddleware, allow_origin_regex=LOCAL_ORIGINS, allow_methods=["GET", "POST"], allow_headers=["*"])
+    app.add_middleware(
+        CORSMiddleware, allow_origin_regex=LOCAL_ORIGINS, allow_methods=["GET", "POST"], allow_headers=["*"]
+    )
     app.add_middleware(Door, hosts=hosts)
     for kind in (HTTPException, StarsmithError, Exception):
         app.add_exception_handler(kind, errors.answer_error)
@@ -105,7 +107,10 @@ async def model(request: Request, model_id: str) -> dict[str, Any]:
     service: Service = request.app.state.service
     if model_id != service.card.id:
         raise ApiError(
-            404, f"there is no model {model_id!r} here; it serves {service.card.id!r}", param="model", code="model_not_found"
+            404,
+            f"there is no model {model_id!r} here; it serves {service.card.id!r}",
+            param="model",
+            code="model_not_found",
         )
     return model_json(service)
 

@@ -27,6 +27,11 @@ SECURITY_HEADERS = {
 }
 
 
+def hosts_of(bound_to: str, token: str | None) -> frozenset[str] | None:
+    """The names to answer under: those of this machine when only it can connect and no token is asked for."""
+    return LOOPBACK if token is None and bound_to in LOOPBACK else None
+
+
 async def require_token(request: Request) -> None:
     """Refuse a request without the server's token, in a time that tells nothing about it."""
     token: str | None = request.app.state.service.token
@@ -67,7 +72,9 @@ class Door:
     def _refusal(self, scope: Scope) -> ApiError | None:
         host = Request(scope).url.hostname or ""
         if self._hosts is not None and host not in self._hosts:
-            return ApiError(403, f"without a token this server answers to {', '.join(sorted(self._hosts))}, not {host!r}")
+            return ApiError(
+                403, f"without a token this server answers to {', '.join(sorted(self._hosts))}, not {host!r}"
+            )
         length = Headers(scope=scope).get("content-length", "0")
         return _too_large() if length.isdigit() and int(length) > MAX_BODY_BYTES else None
 

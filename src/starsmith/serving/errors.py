@@ -71,6 +71,8 @@ async def answer_invalid_body(request: Request, error: Exception) -> Response:
     """Handler for a body that does not fit its model: the first bad field, named."""
     assert isinstance(error, RequestValidationError)
     param, message = blame(error)
+    if param is None and "json" not in request.headers.get("content-type", ""):
+        message = "send the body as JSON, with the header Content-Type: application/json"
     return await answer_error(request, ApiError(400, message, param=param))
 
 
@@ -87,7 +89,8 @@ def blame(error: RequestValidationError) -> tuple[str | None, str]:
         return None, f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
     param = _param(first["loc"])
     messages = dict.fromkeys(problem["msg"] for problem in problems if _param(problem["loc"]) == param)
-    return param, f"{param or 'the body'}: {', or '.join(messages)}"
+    told = ", or ".join(messages)
+    return param, f"{param}: {told}" if param else told
 
 
 def _param(location: tuple[Any, ...]) -> str | None:

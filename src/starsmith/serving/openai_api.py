@@ -4,6 +4,7 @@ What the API has and this server lacks (penalties, logit_bias, best_of above n) 
 Where no `suffix` is given, control tokens written in `prompt` count as such: that is how Continue and llm-ls infill.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -17,14 +18,14 @@ from starsmith.inference.completion import CompletionRequest
 from starsmith.inference.engine import GeneratedToken, SamplingParams
 from starsmith.serving import answers
 from starsmith.serving.errors import ApiError, error_json, from_exception
-from starsmith.serving.prompt import EDITOR_LAYOUT, has_control_tokens
+from starsmith.serving.prompt import EDITOR_LAYOUT, Text, has_control_tokens
 from starsmith.serving.service import Finished, Job, Piece, Service
 from starsmith.serving.worker import EventStream, Run, until_hang_up
 from starsmith.tokenizer.bpe import Tokenizer
 from starsmith.tokenizer.fim import STOP_TOKENS
 
 MAX_CHOICES = 128  # prompts times n in one request
-StopText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+StopText = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
 Prompt = str | list[int]
 
 
@@ -37,9 +38,9 @@ class StreamOptions(BaseModel):
 class CompletionBody(BaseModel):
     """Body of `POST /v1/completions` in OpenAI's form. Fields that the API does not have are ignored."""
 
-    model: str | None = None
-    prompt: str | list[str] | list[int] | list[list[int]]
-    suffix: str | None = None
+    model: Text | None = None
+    prompt: Text | list[Text] | list[int] | list[list[int]]
+    suffix: Text | None = None
     max_tokens: int = Field(16, ge=0)
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -49,7 +50,7 @@ class CompletionBody(BaseModel):
     stream_options: StreamOptions | None = None
     logprobs: int | None = Field(None, ge=0, le=5)
     echo: bool = False
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    seed: int | None = Field(None, ge=0, lt=2**63)
     best_of: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -59,7 +60,7 @@ class CompletionBody(BaseModel):
 async def answer(request: Request, service: Service, body: CompletionBody) -> Response:
     """Answer a completion request."""
     refuse_unsupported(body, service.card.id)
-    jobs = jobs_of(body, service.tokenizer)
+    jobs = await asyncio.to_thread(jobs_of, body, service.tokenizer, service.engine.context_tokens)
     if body.stream:
         return await _stream(request, service, body, jobs)
     run = service.worker.start(lambda cancelled: service.complete(jobs, cancelled))
@@ -68,7 +69,9 @@ async def answer(request: Request, service: Service, body: CompletionBody) -> Re
     return JSONResponse(
         {
             **answers.envelope(service.card),
-            "choices": [answers.choice_json(done, service.card, table) for done, table in zip(finished, tables, strict=True)],
+            "choices": [
+                answers.choice_json(done, service.card, table) for done, table in zip(finished, tables, strict=True)
+            ],
             "usage": answers.usage_of(finished),
         }
     )
@@ -84,29 +87,43 @@ def refuse_unsupported(body: CompletionBody, served: str) -> None:
         if getattr(body, name):
             raise ApiError(400, f"{name} is not supported", param=name, code="unsupported_parameter")
     if body.best_of not in (None, body.n):
-        raise ApiError(400, "best_of is not supported, unless equal to n", param="best_of", code="unsupported_parameter")
+        raise ApiError(
+            400, "best_of is not supported, unless equal to n", param="best_of", code="unsupported_parameter"
+        )
     if body.echo and body.suffix is not None:
         raise ApiError(400, "echo does not go with suffix", param="echo")
     if body.echo and body.logprobs is not None and body.stream:
         raise ApiError(400, "logprobs of an echoed prompt are not streamed", param="stream")
 
 
-def jobs_of(body: CompletionBody, tokenizer: Tokenizer) -> list[Job]:
+def jobs_of(body: CompletionBody, tokenizer: Tokenizer, context_tokens: int) -> list[Job]:
     """One job for each prompt and each of its n choices, in the order of their indexes."""
     prompts = prompts_of(body)
     if len(prompts) * body.n > MAX_CHOICES:
         raise ApiError(400, f"{len(prompts)} prompts with n={body.n}: at most {MAX_CHOICES} choices", param="prompt")
-    jobs = []
-    for index in range(len(prompts) * body.n):
-        prompt, choice = prompts[index // body.n], index % body.n
-        request = request_of(body, prompt, tokenizer.vocab_size)
-        if body.seed is not None and choice:  # each choice its own stream of random numbers
-            request = replace(request, params=replace(request.params, seed=body.seed + choice))
-        text = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
-        before = "" if request.special_tokens and has_control_tokens(text) else text
-        scored = body.echo and body.logprobs is not None
-        jobs.append(Job(index, request, before, text if body.echo else "", scored))
+    jobs: list[Job] = []
+    for prompt in prompts:
+        request = request_of(body, prompt, tokenizer)
+        text = prompt if isinstance(prompt, str) else answers.text_of(tokenizer, prompt)
+        if body.suffix is None:
+            check_room(request, context_tokens)
+        before = "" if body.suffix is None and has_control_tokens(text) else text
+        echo, scored = (text, body.logprobs is not None) if body.echo else ("", False)
+        jobs += [Job(len(jobs) + choice, _seeded(request, choice), before, echo, scored) for choice in range(body.n)]
     return jobs
+
+
+def check_room(request: CompletionRequest, context_tokens: int) -> None:
+    """Refuse a prompt that would have to be cut: it may have lost the marker it begins with."""
+    wanted = len(request.prefix) + request.params.max_tokens
+    if wanted > context_tokens or len(request.prefix) == context_tokens:
+        raise ApiError(
+            400,
+            f"prompt: {len(request.prefix)} tokens, and max_tokens={request.params.max_tokens}, "
+            f"do not fit into a context of {context_tokens}",
+            param="prompt",
+            code="context_length_exceeded",
+        )
 
 
 def prompts_of(body: CompletionBody) -> list[Prompt]:
@@ -115,15 +132,14 @@ def prompts_of(body: CompletionBody) -> list[Prompt]:
         return [body.prompt]
     if not body.prompt:
         raise ApiError(400, "prompt: an empty list asks for nothing", param="prompt")
-    if isinstance(body.prompt[0], int):
-        return [[token for token in body.prompt if isinstance(token, int)]]
-    return [prompt for prompt in body.prompt if not isinstance(prompt, int)]
+    ids = [part for part in body.prompt if isinstance(part, int)]
+    return [ids] if ids else [part for part in body.prompt if not isinstance(part, int)]
 
 
-def request_of(body: CompletionBody, prompt: Prompt, vocab_size: int) -> CompletionRequest:
-    """What to ask the model for one prompt."""
-    if not isinstance(prompt, str) and not all(0 <= token < vocab_size for token in prompt):
-        raise ApiError(400, f"prompt: a token id is not in 0..{vocab_size - 1}", param="prompt")
+def request_of(body: CompletionBody, prompt: Prompt, tokenizer: Tokenizer) -> CompletionRequest:
+    """What to ask the model for one prompt: to go on behind its tokens or, given a suffix, to infill the text."""
+    if not isinstance(prompt, str) and not all(0 <= token < tokenizer.vocab_size for token in prompt):
+        raise ApiError(400, f"prompt: a token id is not in 0..{tokenizer.vocab_size - 1}", param="prompt")
     params = SamplingParams(
         max_tokens=body.max_tokens,
         temperature=body.temperature,
@@ -132,15 +148,19 @@ def request_of(body: CompletionBody, prompt: Prompt, vocab_size: int) -> Complet
         top_logprobs=body.logprobs,
         stop_tokens=STOP_TOKENS,
     )
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     return CompletionRequest(
-        prefix=prompt,
+        prefix=tokenizer.encode_prompt(prompt) if isinstance(prompt, str) and body.suffix is None else prompt,
         suffix=body.suffix,
-        special_tokens=body.suffix is None,
         layout=EDITOR_LAYOUT,
-        stop=stop,
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         params=params,
     )
+
+
+def _seeded(request: CompletionRequest, choice: int) -> CompletionRequest:
+    """Each choice of a prompt draws its own random numbers."""
+    seed = request.params.seed
+    return request if seed is None else replace(request, params=replace(request.params, seed=seed + choice))
 
 
 async def collect(run: Run[Finished]) -> list[Finished]:
@@ -163,15 +183,17 @@ async def _stream(request: Request, service: Service, body: CompletionBody, jobs
         async for piece in pieces:
             yield piece
 
-    return EventStream(_events(service, body, all_pieces()), run)
+    return EventStream(_events(service, body, jobs, all_pieces()), run)
 
 
-async def _events(service: Service, body: CompletionBody, pieces: AsyncIterator[Piece]) -> AsyncIterator[str]:
+async def _events(
+    service: Service, body: CompletionBody, jobs: list[Job], pieces: AsyncIterator[Piece]
+) -> AsyncIterator[str]:
     """The text of the stream, event by event."""
     head = answers.envelope(service.card)
     wants_usage = body.stream_options is not None and body.stream_options.include_usage
     usage = {"usage": None} if wants_usage else {}
-    written: dict[Job, list[GeneratedToken]] = {}
+    written: dict[int, list[GeneratedToken]] = {}  # by index of the choice
     try:
         async for piece in pieces:
             choice = _piece_choice(service, body, piece, written)
@@ -182,28 +204,24 @@ async def _events(service: Service, body: CompletionBody, pieces: AsyncIterator[
         yield _event(error_json(told.status_code, told.detail, told.param, told.code))
         return
     if wants_usage:
-        yield _event({**head, "choices": [], "usage": _usage(service, written)})
+        prompt_tokens = sum(len(service.completer.prompt_ids(job.request)) for job in jobs)
+        total = answers.usage_json(prompt_tokens, sum(len(tokens) for tokens in written.values()))
+        yield _event({**head, "choices": [], "usage": total})
     yield "data: [DONE]\n\n"
 
 
 def _piece_choice(
-    service: Service, body: CompletionBody, piece: Piece, written: dict[Job, list[GeneratedToken]]
+    service: Service, body: CompletionBody, piece: Piece, written: dict[int, list[GeneratedToken]]
 ) -> dict[str, Any]:
-    """The choice of one chunk; adds its tokens to what is written of its job."""
-    before = written.get(piece.job)
-    tokens = written.setdefault(piece.job, [])
+    """The choice of one chunk; adds its tokens to what is written of that choice."""
+    text = piece.chunk.text if piece.job.index in written else piece.job.echo + piece.chunk.text
+    tokens = written.setdefault(piece.job.index, [])
     table = None
     if body.logprobs is not None and piece.chunk.tokens:
         start = len(service.tokenizer.decode([token.id for token in tokens]))
         table = answers.logprobs_json(service.tokenizer, piece.chunk.tokens, start=start)
     tokens.extend(piece.chunk.tokens)
-    text = piece.chunk.text if before is not None else piece.job.echo + piece.chunk.text
     return answers.piece_json(piece, service.card, text, table)
-
-
-def _usage(service: Service, written: dict[Job, list[GeneratedToken]]) -> dict[str, int]:
-    prompts = sum(len(service.completer.prompt_ids(job.request)) for job in written)
-    return answers.usage_json(prompts, sum(len(tokens) for tokens in written.values()))
 
 
 def _event(value: dict[str, Any]) -> str:
@@ -221,6 +239,5 @@ def _logprobs(service: Service, body: CompletionBody, finished: Finished) -> dic
     )
     if not echoed:
         return table
-    front = answers.logprobs_json(service.tokenizer, echoed)
-    front["top_logprobs"] = [None] * len(echoed)
+    front = answers.echo_logprobs_json(service.tokenizer, echoed)
     return {name: front[name] + table[name] for name in table}

@@ -4,6 +4,10 @@ Editors send what stands before and after the cursor. The order is SPM, suffix f
 end of the prompt changes, so an engine that keeps its cache reads one or two tokens per key instead of hundreds.
 """
 
+from typing import Annotated
+
+from pydantic import AfterValidator
+
 from starsmith.inference.completion import CompletionRequest
 from starsmith.inference.engine import SamplingParams
 from starsmith.tokenizer.bpe import SPECIAL_TOKENS
@@ -25,11 +29,28 @@ TOP_LEVEL = {
     "cpp": ("#include", "template", "namespace ", "class ", "static "),
 }
 ALIASES = {"javascriptreact": "javascript", "typescriptreact": "typescript", "c++": "cpp"}
-LANGUAGE_OF_EXTENSION = {
-    **{"py": "python", "pyi": "python", "js": "javascript", "mjs": "javascript", "jsx": "javascript"},
-    **{"ts": "typescript", "tsx": "typescript", "java": "java", "go": "go", "rs": "rust"},
-    **{"c": "c", "h": "c", "cc": "cpp", "cpp": "cpp", "hpp": "cpp"},
+EXTENSIONS = {
+    "python": ("py", "pyi"),
+    "javascript": ("js", "mjs", "jsx"),
+    "typescript": ("ts", "tsx"),
+    "java": ("java",),
+    "go": ("go",),
+    "rust": ("rs",),
+    "c": ("c", "h"),
+    "cpp": ("cc", "cpp", "hpp"),
 }
+
+
+def check_unicode(text: str) -> str:
+    """The text, unless it has half a surrogate pair, which JSON can write and no tokenizer can read."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"character {error.start} is half a surrogate pair") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(check_unicode)]
 
 
 def editor_request(
@@ -55,6 +76,12 @@ def editor_stops(language: str | None, suffix: str) -> tuple[str, ...]:
     name = (language or "").lower()
     words = TOP_LEVEL.get(ALIASES.get(name, name), ())
     return ("\n\n", "\n\r\n", *(f"\n{word}" for word in words))
+
+
+def language_of(file_name: str) -> str | None:
+    """The language an extension stands for, if it is one whose manners are known."""
+    extension = file_name.rpartition(".")[2].lower()
+    return next((language for language, known in EXTENSIONS.items() if extension in known), None)
 
 
 def has_control_tokens(prompt: str) -> bool:

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, ConfigError
+from starsmith.core.records import TRAIN
 from starsmith.inference.completion import Completer, Completion, CompletionChunk, CompletionRequest
 from starsmith.inference.engine import Engine, GeneratedToken
 from starsmith.model.checkpoint import load_config
@@ -94,9 +95,9 @@ class Service:
                 return
 
     def _score(self, job: Job) -> tuple[GeneratedToken, ...]:
-        if not job.scored:
+        ids = [token for token in job.request.prefix if isinstance(token, int)]
+        if not job.scored or not ids:
             return ()
-        ids = self.completer.prompt_ids(job.request)
         return tuple(GeneratedToken(*pair) for pair in zip(ids, [None, *self.engine.score(ids)], strict=True))
 
     def _sources(self, job: Job, text: str) -> list[dict[str, Any]] | None:
@@ -107,13 +108,15 @@ class Service:
 
 def open_service(model: Path, *, index: Path | None, model_id: str | None, token: str | None = None) -> Service:
     """Load a model directory, and the index if there is one."""
+    import torch
+
     from starsmith.inference.local import load_engine
 
     name = check_model_id(model_id) if model_id else default_model_id(model)
     engine = load_engine(model)
     tokenizer = Tokenizer.load(model)
     return Service(
-        card=read_card(model, name),
+        card=replace(read_card(model, name), device="cuda" if torch.cuda.is_available() else "cpu"),
         engine=engine,
         tokenizer=tokenizer,
         completer=Completer(engine, tokenizer),
@@ -174,10 +177,11 @@ def find_index(model: Path) -> Path | None:
 
 
 def count_licenses(corpus: Path) -> dict[str, int]:
-    """Files of a corpus by licence, most first."""
+    """Training files of a corpus by licence, most first."""
     import pyarrow.parquet as pq
 
     counts: Counter[str] = Counter()
     for shard in sorted((corpus / "shards").glob("*.parquet")):
-        counts.update(pq.read_table(shard, columns=["license"])["license"].to_pylist())
+        table = pq.read_table(shard, columns=["license"], filters=[("split", "=", TRAIN)])
+        counts.update(table["license"].to_pylist())
     return dict(counts.most_common())

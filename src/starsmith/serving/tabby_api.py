@@ -14,12 +14,12 @@ from pydantic import BaseModel, Field
 
 import starsmith
 from starsmith.serving import answers
-from starsmith.serving.prompt import editor_request
+from starsmith.serving.prompt import Text, editor_request
 from starsmith.serving.service import Finished, Job, Service
 from starsmith.serving.worker import until_hang_up
 
-# The version of Tabby's protocol that this server speaks. Agents read it: without a `version` object 1.5.0 exits, and
-# below 0.9.0 they skip the settings. Chat panels ask for `webserver`, Tabby's own web pages, which are not here.
+# The version of Tabby's protocol that this server speaks. Without a `version` object tabby-agent 1.5.0 exits; below
+# 0.9.0 plugins skip the settings. Chat panels ask for `webserver`, Tabby's own web pages, which are not here.
 PROTOCOL_VERSION = "v0.32.0"
 
 router = APIRouter()
@@ -28,8 +28,8 @@ router = APIRouter()
 class Segments(BaseModel):
     """The text around the cursor."""
 
-    prefix: str
-    suffix: str | None = None
+    prefix: Text
+    suffix: Text | None = None
 
 
 class TabbyBody(BaseModel):
@@ -38,7 +38,7 @@ class TabbyBody(BaseModel):
     segments: Segments
     language: str | None = None  # LSP's identifier, for example "typescriptreact"
     temperature: float = Field(0.0, ge=0, le=2)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**64)
+    seed: int | None = Field(None, ge=0, lt=2**63)
     mode: Literal["standard"] = "standard"
 
 
@@ -71,15 +71,14 @@ async def answer(request: Request, service: Service, body: TabbyBody) -> Respons
 def job_of(body: TabbyBody) -> Job:
     """What to ask the model."""
     prefix, suffix = body.segments.prefix, body.segments.suffix or ""
-    request = editor_request(
-        prefix, suffix, language=body.language, temperature=body.temperature, seed=body.seed
-    )
+    request = editor_request(prefix, suffix, language=body.language, temperature=body.temperature, seed=body.seed)
     return Job(0, request, before=prefix)
 
 
-@router.api_route("/v1/health", methods=["GET", "POST"])
+@router.get("/v1/health")
+@router.post("/v1/health", operation_id="health_by_post")
 async def health(request: Request) -> dict[str, Any]:
-    """What agents ask before, and again after every error."""
+    """What editor plugins ask first, and again after every error."""
     service: Service = request.app.state.service
     return health_json(service)
 

@@ -54,7 +54,7 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor
     targets  (N,) ids, or IGNORED
     """
     if torch.is_grad_enabled():
-        loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
+        loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
         return loss
     pieces = zip(torch.split(hidden, 1024), torch.split(targets, 1024), strict=True)
     losses = [

@@ -1,0 +1,122 @@
+import itertools
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from starsmith.cli.serve import complete, listen, split_at
+from starsmith.core.errors import InputError, StarsmithError
+
+TEXT = "def f():\r\n    return 1\n\nπ = 3"
+
+
+def run_complete(*arguments: Any) -> Result:
+    return CliRunner().invoke(complete, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "before"),
+    [
+        (1, 1, ""),
+        (1, 9, "def f():"),
+        (2, 5, "def f():\r\n    "),
+        (3, 1, "def f():\r\n    return 1\n"),
+        (4, 3, "def f():\r\n    return 1\n\nπ "),
+        (4, 6, TEXT),
+    ],
+)
+def test_a_cursor_splits_the_text_by_lines_and_characters_from_one(line: int, column: int, before: str) -> None:
+    assert split_at(TEXT, line, column, where="f.py") == (before, TEXT.removeprefix(before))
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "told"),
+    [(5, 1, "f.py has 4 lines, not 5"), (1, 10, "line 1 of f.py has 8 characters"), (3, 2, "has 0 characters")],
+)
+def test_a_cursor_outside_the_file_is_an_error_that_gives_the_bounds(line: int, column: int, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        split_at(TEXT, line, column, where="f.py")
+
+
+def test_a_completion_is_printed_with_its_sources(model_directory: Path, index_directory: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("def eta_1(value):\n    eta_0 = \n")
+    place = [model_directory, "--file", file, "--line", 2, "--column", 13, "--max-tokens", 5]
+
+    shown, machine = run_complete(*place), run_complete(*place, "--json")
+
+    assert shown.exit_code == 0, shown.output
+    answer = json.loads(machine.stdout)
+    assert answer["text"] in shown.stdout
+    assert "5 tokens" in shown.stdout
+    assert "sources" in shown.stdout
+    assert (answer["completion_tokens"], answer["finish_reason"]) == (5, "length")
+    assert isinstance(answer["sources"], list)
+    assert "index" in machine.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(None, "does not exist"), (b"caf\xe9", "not UTF-8 at byte 3"), (b"x", "has 1 lines, not 7")]
+)
+def test_a_file_that_cannot_be_completed_is_told_before_a_model_is_loaded(
+    tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    file = tmp_path / "a.py"
+    if content is not None:
+        file.write_bytes(content)
+
+    result = run_complete(tmp_path / "no-model", "--file", file, "--line", 7, "--column", 1)
+
+    assert isinstance(result.exception, InputError)
+    assert told in result.exception.message
+
+
+def test_a_port_in_use_is_an_error_that_names_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port}: address already in use") as caught:
+            listen("127.0.0.1", port)
+
+    assert "--port" in caught.value.hint
+
+
+@pytest.mark.parametrize("host", ["256.0.0.1", "203.0.113.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_of_this_machine_is_an_error(host: str) -> None:
+    with pytest.raises(StarsmithError, match=f"cannot listen on {host}"):
+        listen(host, 0)
+
+
+def test_the_command_line_loads_no_torch_for_its_help() -> None:
+    code = (
+        "import sys, starsmith.cli.serve; sys.exit(any(m in sys.modules for m in ('torch', 'fastapi', 'tokenizers')))"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_serve_says_where_it_is_and_ends_on_interrupt(model_directory: Path, index_directory: Path) -> None:
+    command = [sys.executable, "-m", "starsmith.cli.main", "serve", str(model_directory), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            lines = list(itertools.takewhile(lambda line: not line.startswith("press"), process.stderr))
+            url = next(line.split()[-1] for line in lines if "page for people" in line)
+            with urllib.request.urlopen(f"{url}v1/models", timeout=20) as response:
+                listed = json.load(response)
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+        finally:
+            process.kill()
+
+    assert listed["data"][0]["id"] == "starsmith-tiny"
+    assert str(index_directory) in "".join(lines)
+    assert rest == ""
+    assert process.returncode == 0
