@@ -1,5 +1,6 @@
 """`starsmith demo`: the quickstart recipe from end to end, then what came of it, said plainly."""
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from starsmith.cli.options import DIRECTORY, STAGES
-from starsmith.cli.run import Outcome, run_stages
+from starsmith.cli.evaluate import print_results
+from starsmith.cli.run import Outcome, run_stages, took
 
 if TYPE_CHECKING:
     from starsmith.evaluation.samples import Sample
@@ -39,7 +41,7 @@ def demo(paths: tuple[Path, ...], out: Path, minutes: float | None, overrides: t
     outcomes = run_stages(tables, paths=paths, out=out, only=None, where=RECIPE)
     samples = take_samples(model=out / "model", corpus=out / "corpus", index=out / "index", count=SAMPLES)
     _print_samples(samples)
-    _print_stages(outcomes)
+    _print_stages(outcomes, out)
     page = report.write(out, out / "report.html", samples=samples)
     note("")
     click.echo(f"report  {page}")
@@ -79,19 +81,28 @@ def _sources(sample: "Sample") -> list[str]:
     return lines
 
 
-def _print_stages(outcomes: Sequence[Outcome]) -> None:
+def _print_stages(outcomes: Sequence[Outcome], out: Path) -> None:
+    from starsmith.core import artifact
     from starsmith.core.console import table
 
-    rows = [
-        (found.stage, *_figures(found), "up to date" if found.skipped else f"{found.seconds:.0f} s")
-        for found in outcomes
-    ]
+    counts = {found.stage: artifact.read(found.directory).counts for found in outcomes}
+    results = json.loads((out / "evaluation" / "results.json").read_text())
+    figures = _figures(counts, results)
+    rows = [(found.stage, figures[found.stage], took(found)) for found in outcomes]
     table("\nStages", ("stage", "figures", "time"), rows, right=("time",))
+    print_results(results)
 
 
-def _figures(outcome: Outcome) -> tuple[str]:
-    from starsmith.core import artifact
-
-    counts: dict[str, Any] = artifact.read(outcome.directory).counts
-    shown = sorted(counts.items(), key=lambda item: -item[1])[:4]
-    return (", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in shown),)
+def _figures(counts: dict[str, dict[str, int]], results: dict[str, Any]) -> dict[str, str]:
+    """One line for each stage."""
+    corpus, tokens, model, index = (counts[name] for name in ("corpus", "tokens", "pretrain", "index"))
+    left_out = sum(number for name, number in corpus.items() if name.startswith("dropped_"))
+    bits, infilling = results["bits_per_byte"], results["infilling"]
+    return {
+        "corpus": f"{corpus['kept']:,} files, {corpus['kept_bytes'] / 1e6:.1f} MB; {left_out:,} files left out",
+        "tokenizer": f"{counts['tokenizer']['vocabulary']:,} entries",
+        "tokens": f"{tokens['train_tokens']:,} tokens of {tokens['train_bytes'] / tokens['train_tokens']:.2f} bytes",
+        "pretrain": f"{model['parameters']:,} parameters, {model['steps']:,} steps, {model['tokens']:,} tokens",
+        "evaluation": f"{bits['model']:.2f} bits per byte; {infilling['exact']} of {infilling['holes']} infills exact",
+        "index": f"{index['fingerprints']:,} fingerprints of {index['documents']:,} files",
+    }

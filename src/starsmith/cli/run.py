@@ -58,7 +58,7 @@ def run(recipe: Path, paths: tuple[Path, ...], out: Path, only: str | None, over
 
     tables = apply_overrides(load_recipe(recipe, known=STAGES), overrides, known=STAGES)
     outcomes = run_stages(tables, paths=paths, out=out, only=only, where=str(recipe))
-    rows = [(found.stage, found.directory, _took(found)) for found in outcomes]
+    rows = [(found.stage, found.directory, took(found)) for found in outcomes]
     table(f"{recipe}", ("stage", "artefact", "time"), rows, right=("time",))
 
 
@@ -104,5 +104,6 @@ def _run_stage(name: str, config: Any, out: Path, sources: "Sequence[Source]") -
     return Outcome(name, directory, time.monotonic() - started, skipped=False)
 
 
-def _took(outcome: Outcome) -> str:
+def took(outcome: Outcome) -> str:
+    """The time a stage took, for a table."""
     return "up to date" if outcome.skipped else f"{outcome.seconds:.0f} s"
