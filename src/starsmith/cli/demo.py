@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from starsmith.cli.options import DIRECTORY, STAGES
 from starsmith.cli.evaluate import print_results
+from starsmith.cli.options import DIRECTORY, STAGES
 from starsmith.cli.run import Outcome, run_stages, took
 
 if TYPE_CHECKING:

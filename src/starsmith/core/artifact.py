@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -28,7 +29,8 @@ from starsmith.core.errors import ArtifactError, ConfigError, InputError, Starsm
 from starsmith.core.version import commit, source_sha256
 
 MANIFEST, RUN = "manifest.json", "run"
-STARTED, PARENTS = "started.json", "parents.json"  # in run/: what the work began from; where the parents lay
+# In run/: what the work began from, where the parents lay, how long it took (its last session, if it was resumed).
+STARTED, PARENTS, TIMES = "started.json", "parents.json", "times.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "starsmith/manifest/v1"
 
@@ -101,11 +103,13 @@ def create(
     if not draft.resumed:
         _discard_partial(partial)
     _make_run_directory(draft)
+    began = time.monotonic()
     try:
         (draft.run / STARTED).write_text(json.dumps(lineage))
         yield draft
         links = {role: os.path.relpath(path.resolve(), out.resolve()) for role, path in (parents or {}).items()}
         (draft.run / PARENTS).write_text(json.dumps(links))
+        (draft.run / TIMES).write_text(json.dumps({"seconds": round(time.monotonic() - began, 3)}))
         _write_manifest(draft, lineage)
         _keep_seal(partial, out)
     except BaseException as error:

@@ -23,6 +23,7 @@ class StageRow:
     id: str  # "" when the stage has not been run
     parents: Sequence[str]
     counts: dict[str, int]
+    seconds: float | None = None
 
 
 def write(run: Path, out: Path, *, samples: Sequence[Sample]) -> Path:
@@ -57,7 +58,8 @@ def _stage(path: Path) -> StageRow:
     except ArtifactError:
         return StageRow(path.name, "", (), {})
     parents = [f"{parent.role} {parent.id[:12]}" for parent in manifest.parents]
-    return StageRow(path.name, manifest.id, parents, dict(sorted(manifest.counts.items())))
+    times = _read_json(path / artifact.RUN / artifact.TIMES) or {}
+    return StageRow(path.name, manifest.id, parents, dict(sorted(manifest.counts.items())), times.get("seconds"))
 
 
 def _bits_bars(results: dict[str, Any] | None) -> str:
