@@ -1,40 +1,14 @@
 """Tiny worlds that several test folders build on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from starsmith.core import artifact
-from starsmith.core.records import TRAIN, SourceFile, sha256_of, swhid_of, write_files
+from starsmith.core.records import HELD_OUT, SourceFile, write_files
 from starsmith.tokenizer.train import TokenizerConfig
-
-MakeCorpus = Callable[..., Path]
-
-WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
-
-
-def source_file(path: str, text: str, *, split: str = TRAIN) -> SourceFile:
-    content = text.encode()
-    return SourceFile(
-        path=path,
-        text=text,
-        language="Python",
-        license="MIT",
-        license_evidence="LICENSE (text)",
-        repository="https://example.org/tiny.git",
-        commit="c" * 40,
-        swhid=swhid_of(content),
-        sha256=sha256_of(content),
-        split=split,
-    )
-
-
-def function_text(seed: int, lines: int = 12) -> str:
-    """A small, regular piece of Python, different for each seed."""
-    names = [WORDS[(seed * 7 + step * 3) % len(WORDS)] for step in range(lines)]
-    body = "".join(f"    {name}_{step} = {name}({seed} + {step})\n" for step, name in enumerate(names))
-    return f"def {names[0]}_{seed}(value):\n{body}    return value\n"
+from worlds import MakeCorpus, function_text, source_file
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +19,8 @@ def make_corpus() -> MakeCorpus:
         with artifact.create(out, kind="corpus", config=TokenizerConfig(), rooms=("core",)) as draft:
             write_files(files, draft.path / "shards")
             draft.count("kept", len(files))
+            draft.count("kept_bytes", sum(len(file.text.encode()) for file in files))
+            draft.count("held_out", sum(file.split == HELD_OUT for file in files))
         return out
 
     return make

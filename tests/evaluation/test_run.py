@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from conftest import MakeCorpus, function_text, source_file
 from starsmith.core import artifact
 from starsmith.core.config import build
 from starsmith.core.errors import InputError
@@ -14,6 +13,7 @@ from starsmith.evaluation import report, run
 from starsmith.evaluation.samples import take_samples
 from starsmith.provenance import index
 from starsmith.training import pretrain
+from worlds import MakeCorpus, function_text, source_file
 
 
 @pytest.fixture(scope="module")

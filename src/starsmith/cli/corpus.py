@@ -19,10 +19,10 @@ def corpus() -> None:
 def build(sources: tuple[Path, ...], out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
     """Build a corpus from SOURCES: folders or git repositories, or else the running Python's standard library."""
     from starsmith.corpus import build as stage
-    from starsmith.corpus.sources import open_source, standard_library
+    from starsmith.corpus.sources import open_sources, standard_library
 
     config = load_config("corpus", stage.CorpusConfig, recipe, overrides)
-    found = [open_source(path) for path in sources] or [standard_library()]
+    found = open_sources(sources) or [standard_library()]
     stage.run(config, sources=found, out=out)
     click.echo((out / "card.md").read_text(encoding="utf-8"))
 

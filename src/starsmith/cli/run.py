@@ -80,9 +80,9 @@ def run_stages(
 
 
 def _sources(paths: Sequence[Path]) -> "list[Source]":
-    from starsmith.corpus.sources import open_source, standard_library
+    from starsmith.corpus.sources import open_sources, standard_library
 
-    return [open_source(path) for path in paths] or [standard_library()]
+    return open_sources(paths) or [standard_library()]
 
 
 def _run_stage(name: str, config: Any, out: Path, sources: "Sequence[Source]") -> Outcome:

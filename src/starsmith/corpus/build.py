@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
 
@@ -20,7 +21,7 @@ from starsmith.core.records import HELD_OUT, TRAIN, SourceFile, read_files, sha2
 from starsmith.corpus import card, licenses
 from starsmith.corpus.duplicates import near_duplicates
 from starsmith.corpus.filters import FILTERS
-from starsmith.corpus.languages import language_of
+from starsmith.corpus.languages import known_languages, language_of
 from starsmith.corpus.sources import Entry, Read, Source
 
 _SURVIVORS = "survivors"  # a first copy of the corpus, from which near-duplicates are then left out
@@ -40,6 +41,12 @@ class CorpusConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
             raise ConfigError(f"held_out={self.held_out}: must be at least 0 and below 1", hint="the default is 0.03")
+        if unknown := licenses.unknown_ids(self.allow):
+            raise ConfigError(f"allow={unknown}: no SPDX licence ids", hint="names as on https://spdx.org/licenses")
+        if unknown := sorted(set(self.languages) - set(known_languages())):
+            near = get_close_matches(unknown[0], known_languages(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "names as GitHub Linguist has them, for example 'C++'"
+            raise ConfigError(f"languages={unknown}: no languages that Linguist knows", hint=hint)
         threshold = self.near_duplicate_threshold
         if threshold is not None and not 0 < threshold <= 1:
             raise ConfigError(f"near_duplicate_threshold={threshold}: must lie in 0 to 1", hint="the default is 0.7")
@@ -61,7 +68,7 @@ class _Build:
 
 def run(config: CorpusConfig, *, sources: Sequence[Source], out: Path) -> None:
     """Write the corpus of `sources`; the order in which they are given does not matter."""
-    ordered = sorted(sources, key=lambda source: (source.repository, source.commit))
+    ordered = sorted(sources, key=lambda source: (source.repository, source.commit, str(source.root)))
     with artifact.create(out, kind="corpus", config=config, rooms=("core", "corpus")) as draft:
         draft.filters += ["decode", "language", "license", *(rule.__name__ for rule in FILTERS), "duplicate"]
         draft.filters += ["near_duplicate"] if config.near_duplicate_threshold is not None else []
@@ -81,7 +88,7 @@ def _read_all(build: _Build, sources: Sequence[Source]) -> Iterator[SourceFile]:
     for source in sources:
         entries = source.entries()
         if not entries:
-            raise InputError(f"{source.repository} has no file", hint="give a folder with source code")
+            raise InputError(f"{source.root} has no file", hint="give a folder with source code")
         with (
             source.reader() as read,
             progress(f"corpus: {source.repository}", total=len(entries), unit="files") as advance,
@@ -165,9 +172,10 @@ def _distinct(build: _Build, files: Iterator[SourceFile]) -> Iterator[SourceFile
     """The first file of each content."""
     seen: dict[str, str] = {}
     for file in files:
-        if (first := seen.setdefault(file.swhid, f"{file.repository}:{file.path}")) != f"{file.repository}:{file.path}":
-            build.drop(file.repository, file.path, "duplicate", of=first)
+        if file.swhid in seen:
+            build.drop(file.repository, file.path, "duplicate", of=seen[file.swhid])
             continue
+        seen[file.swhid] = f"{file.repository}:{file.path}"
         build.draft.count("passed")
         yield file
 
@@ -213,7 +221,7 @@ def _share(swhid: str) -> float:
 
 
 def _nothing_left(sources: Sequence[Source], counts: Counter[str]) -> InputError:
-    names = ", ".join(source.repository for source in sources)
+    places = ", ".join(str(source.root) for source in sources)
     drops = {
         name.removeprefix("dropped_"): number for name, number in counts.most_common() if name.startswith("dropped_")
     }
@@ -221,7 +229,7 @@ def _nothing_left(sources: Sequence[Source], counts: Counter[str]) -> InputError
     hints = {
         "no_license": "add a LICENSE file, or --set corpus.unlicensed=true to take files without one",
         "not_permissive": "allow the licence by its SPDX id: --set 'corpus.allow=[\"GPL-3.0-only\"]'",
-        "other_language": "check corpus.languages against the names of GitHub Linguist",
+        "other_language": "add their languages to corpus.languages, or leave that setting out",
     }
     hint = hints.get(next(iter(drops), ""), "give sources with code in a known language")
-    return InputError(f"no file of {names} can be used; dropped: {account}", hint=hint)
+    return InputError(f"no file of {places} can be used; dropped: {account}", hint=hint)

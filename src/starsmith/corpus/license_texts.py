@@ -65,10 +65,15 @@ _NOTICES = (
 
 @lru_cache(maxsize=4096)
 def recognise(text: str) -> tuple[str, ...]:
-    """SPDX ids of what stands in `text`: whole licences, the largest first, or else notices; restrictions in any case."""
+    """SPDX ids of what stands in `text`: whole licences, the largest first, or else notices; and restrictions."""
     plain = _COMMENT_MARKS.sub(" ", text.lower())
     found = _whole_texts(text) or tuple(_notices(plain))
     return (*found, *(name for pattern, name in _RESTRICTIONS if pattern.search(plain)))
+
+
+def known_licenses() -> list[str]:
+    """Ids of the licences whose texts are known."""
+    return list(_library().names)
 
 
 def _notices(plain: str) -> list[str]:

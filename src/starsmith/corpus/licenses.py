@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
-from starsmith.corpus.license_texts import recognise
+from starsmith.corpus.license_texts import known_licenses, recognise
 
 TAG_HEAD = 2048  # characters at the start of a file in which a tag counts
 NOTICE_HEAD = 4096  # and in which the text or notice of a licence does
@@ -91,14 +91,24 @@ def is_permissive(expression: str, *, allow: Sequence[str] = ()) -> bool:
 
 
 def unknown_ids(ids: Iterable[str]) -> list[str]:
-    """Those that are neither SPDX licence ids nor of the form LicenseRef-…"""
-    return [name for name in ids if name not in known_ids() and not name.startswith("LicenseRef-")]
+    """Those that are neither SPDX licence ids, deprecated ones included, nor of the form LicenseRef-…"""
+    known = _known_ids()
+    return [name for name in ids if _current_id(name) not in known and not name.startswith("LicenseRef-")]
 
 
 @cache
-def known_ids() -> frozenset[str]:
-    """Every SPDX licence id."""
-    return frozenset(_spdx().known_symbols)
+def _known_ids() -> frozenset[str]:
+    return frozenset(_spdx().known_symbols) | frozenset(known_licenses()) | _permissive_ids()
+
+
+def _current_id(name: str) -> str:
+    """The id that now stands for a deprecated one or another spelling: GPL-3.0-only for GPL-3.0."""
+    from license_expression import ExpressionError
+
+    try:
+        return str(getattr(_spdx().parse(name, validate=False), "key", name))
+    except (ExpressionError, ValueError):
+        return name
 
 
 def _joined(pairs: Sequence[tuple[str, str]]) -> Finding:
@@ -115,7 +125,7 @@ def _permits(expression: str, allow: frozenset[str]) -> bool:
         parsed = _spdx().parse(expression, validate=False)
     except (ExpressionError, ValueError):  # ParseError of the underlying library is a ValueError or ExpressionError
         return False
-    allowed = {name.casefold() for name in allow | _permissive_ids()}
+    allowed = {name.casefold() for name in _permissive_ids().union(map(_current_id, allow))}
     return parsed is not None and _evaluate(parsed, allowed)
 
 
@@ -140,4 +150,4 @@ def _spdx() -> Any:
 @cache
 def _permissive_ids() -> frozenset[str]:
     text = resources.files("starsmith.corpus").joinpath("data/permissive.txt").read_text(encoding="utf-8")
-    return frozenset(text.split())
+    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
