@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO_OUT ?= runs/demo
 DEMO_ARGS ?=
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test lint check bench clean
 
 setup: $(READY)
 
@@ -22,11 +22,13 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(READY)
+lint: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/python -m pytest -q -n 2 -m 'not slow'
 
 bench: $(READY)

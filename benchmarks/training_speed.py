@@ -47,7 +47,10 @@ def main() -> None:
     theirs = _peer(ours)
     ids = np.random.default_rng(0).integers(38, CONFIG.vocab_size, (ROWS, CONTEXT))
     batch, rows = pack(ids.tolist()), torch.from_numpy(ids)
-    losses = float(loss_sum(ours, batch)) / batch.trained_tokens, float(theirs(rows, labels=rows).loss)
+    losses = (
+        float(loss_sum(ours, batch).detach()) / batch.trained_tokens,
+        float(theirs(rows, labels=rows).loss.detach()),
+    )
     assert abs(losses[0] - losses[1]) < 1e-4, f"not the same work: losses {losses}"
 
     steps = {"starsmith": _our_step(ours, batch), "transformers": _their_step(theirs, rows)}

@@ -10,7 +10,10 @@ from starsmith.core import artifact
 from starsmith.core.config import build
 from starsmith.core.errors import InputError
 from starsmith.evaluation import report, run
-from starsmith.evaluation.samples import take_samples
+from starsmith.evaluation.infilling import Hole
+from starsmith.evaluation.samples import Sample, take_samples
+from starsmith.inference.completion import CompletionRequest
+from starsmith.inference.engine import SamplingParams
 from starsmith.provenance import index
 from starsmith.training import pretrain
 from worlds import MakeCorpus, function_text, source_file
@@ -31,6 +34,13 @@ def world(
     run.run(run.EvaluationConfig(infills=8), model=root / "model", corpus=corpus, out=root / "evaluation")
     index.run(index.IndexConfig(ngram_tokens=8, window=4), corpus=corpus, out=root / "index")
     return root
+
+
+def samples_of(root: Path, count: int) -> list[Sample]:
+    def ask(hole: Hole) -> CompletionRequest:
+        return CompletionRequest(prefix=hole.prefix, suffix=hole.suffix, params=SamplingParams(max_tokens=16))
+
+    return take_samples(**{name: root / name for name in ("model", "corpus", "index")}, count=count, ask=ask)
 
 
 def test_the_results_hold_the_model_beside_the_baseline(world: Path) -> None:
@@ -68,19 +78,15 @@ def test_a_corpus_without_held_out_files_is_refused(world: Path, make_corpus: Ma
 
 
 def test_samples_are_the_same_places_whatever_the_model_writes(world: Path) -> None:
-    directories = {name: world / name for name in ("model", "corpus", "index")}
+    samples = samples_of(world, 3)
 
-    samples = take_samples(**directories, count=3)
-
-    assert [(sample.path, sample.line) for sample in samples] == [
-        (sample.path, sample.line) for sample in take_samples(**directories, count=3)
-    ]
+    assert samples == samples_of(world, 3)
     assert all(sample.path.startswith("pkg/held_") for sample in samples)
     assert all(source.path.startswith("pkg/module_") for s in samples for m in s.matches for source in m.sources)
 
 
 def test_the_page_shows_the_run_and_asks_for_nothing(world: Path, tmp_path: Path) -> None:
-    samples = take_samples(**{name: world / name for name in ("model", "corpus", "index")}, count=3)
+    samples = samples_of(world, 3)
 
     page = report.write(world, tmp_path / "report.html", samples=samples).read_text()
 
@@ -96,8 +102,7 @@ def test_the_page_shows_the_run_and_asks_for_nothing(world: Path, tmp_path: Path
 def test_code_in_the_page_is_escaped(world: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    directories = {name: world / name for name in ("model", "corpus", "index")}
-    sample = replace(take_samples(**directories, count=1)[0], completion="<script>alert(1)</script>")
+    sample = replace(samples_of(world, 1)[0], completion="<script>alert(1)</script>")
 
     page = report.write(world, tmp_path / "report.html", samples=[sample]).read_text()
 

@@ -1,6 +1,8 @@
 """`starsmith demo`: the quickstart recipe from end to end, then what came of it, said plainly."""
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,6 +12,7 @@ import click
 
 from starsmith.cli.evaluate import print_results
 from starsmith.cli.options import DIRECTORY, STAGES
+from starsmith.cli.report import samples_of
 from starsmith.cli.run import Outcome, run_stages, took
 
 if TYPE_CHECKING:
@@ -32,21 +35,25 @@ def demo(paths: tuple[Path, ...], out: Path, minutes: float | None, overrides: t
     from starsmith.core.config import apply_overrides, load_recipe
     from starsmith.core.console import note
     from starsmith.evaluation import report
-    from starsmith.evaluation.samples import take_samples
 
     recipe = recipe_file(RECIPE)
     if minutes is not None:
         overrides = (*overrides, f"pretrain.minutes={minutes}")
     tables = apply_overrides(load_recipe(recipe, known=STAGES), overrides, known=STAGES)
     outcomes = run_stages(tables, paths=paths, out=out, only=None, where=RECIPE)
-    samples = take_samples(model=out / "model", corpus=out / "corpus", index=out / "index", count=SAMPLES)
+    samples = samples_of(out, SAMPLES)
     _print_samples(samples)
     _print_stages(outcomes, out)
     page = report.write(out, out / "report.html", samples=samples)
     note("")
     click.echo(f"report  {page}")
-    click.echo(f"check   starsmith verify {out / 'model'}")
-    click.echo(f"serve   starsmith serve {out / 'model'} --index {out / 'index'}")
+    click.echo(f"check   {_program()} verify {out / 'model'}")
+    click.echo(f"serve   {_program()} serve {out / 'model'}")
+
+
+def _program() -> str:
+    """What to type for this program: its name where the shell finds it, else where it lies."""
+    return "starsmith" if shutil.which("starsmith") else sys.argv[0]
 
 
 def recipe_file(name: str) -> Path:

@@ -1,13 +1,12 @@
 """A few held-out places with what the model writes there and which training files that is equal to. Nothing staged."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from starsmith.core.records import HELD_OUT, read_files
-from starsmith.evaluation.infilling import COMPLETION_TOKENS, choose_holes
+from starsmith.evaluation.infilling import Hole, choose_holes
 from starsmith.inference.completion import Completer, CompletionRequest
-from starsmith.inference.engine import SamplingParams
 from starsmith.inference.local import load_engine
 from starsmith.provenance.attribution import Attributor, Match
 from starsmith.tokenizer.bpe import Tokenizer
@@ -29,8 +28,10 @@ class Sample:
     matches: Sequence[Match]
 
 
-def take_samples(*, model: Path, corpus: Path, index: Path, count: int) -> list[Sample]:
-    """Completions of the first `count` held-out places by hash, whatever comes out.
+def take_samples(
+    *, model: Path, corpus: Path, index: Path, count: int, ask: Callable[[Hole], CompletionRequest]
+) -> list[Sample]:
+    """What the model answers to `ask` at the first `count` held-out places by hash, whatever comes out.
 
     Matches are those of the code before the cursor and the completion together that reach into the completion.
     """
@@ -38,10 +39,7 @@ def take_samples(*, model: Path, corpus: Path, index: Path, count: int) -> list[
     attributor = Attributor.open(index)
     samples = []
     for hole in choose_holes(list(read_files(corpus, split=HELD_OUT)), count, whole_lines=True):
-        request = CompletionRequest(
-            prefix=hole.prefix, suffix=hole.suffix, params=SamplingParams(max_tokens=COMPLETION_TOKENS)
-        )
-        found = completer.complete(request)
+        found = completer.complete(ask(hole))
         before = hole.prefix[-CONTEXT_CHARACTERS:]
         samples.append(
             Sample(
