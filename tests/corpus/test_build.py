@@ -126,6 +126,16 @@ def test_a_files_split_is_a_matter_of_its_content_alone(tmp_path: Path, write: W
     assert 0.15 < share < 0.45
 
 
+def test_of_a_few_files_one_is_held_out_all_the_same(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "project", {"LICENSE": MIT, "a.py": module(1), "b.py": module(2)})
+
+    default = build(tmp_path / "default", folder)
+    none = build(tmp_path / "none", folder, held_out=0.0)
+
+    assert (default.counts["kept"], default.counts["held_out"]) == (2, 1)
+    assert "held_out" not in none.counts
+
+
 def test_files_without_a_licence_come_in_only_when_asked_for(tmp_path: Path, write: Write) -> None:
     folder = write(tmp_path / "project", {"a.py": module(1)})
 

@@ -91,7 +91,7 @@ def test_the_page_shows_the_run_and_asks_for_nothing(world: Path, tmp_path: Path
     page = report.write(world, tmp_path / "report.html", samples=samples).read_text()
 
     results = json.loads((world / "evaluation" / "results.json").read_text())
-    assert f"{results['bits_per_byte']['baseline']}" in page
+    assert f"{results['bits_per_byte']['baseline']:.3f}</td>" in page
     assert page.count("<svg") == 2
     assert all(sample.path in page for sample in samples)
     assert artifact.read(world / "model").id[:16] in page

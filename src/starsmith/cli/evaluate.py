@@ -44,13 +44,14 @@ def print_results(results: dict[str, Any]) -> None:
 
     bits, infilling = results["bits_per_byte"], results["infilling"]
     low, high = (f"{100 * bound:.1f}" for bound in infilling["exact_95"])
-    rows = [("bits per byte", bits["model"], bits["baseline"], f"{bits['files']} files, {bits['bytes']:,} bytes")]
+    values = (f"{bits[name]:.3f}" for name in ("model", "baseline"))
+    rows = [("bits per byte", *values, f"{bits['files']} files, {bits['bytes']:,} bytes")]
     rows += [
         (label, _share(infilling, key, of), _share(infilling["baseline"], key, of), detail)
         for label, key, of, detail in (
-            ("line infills exact", "exact", "holes", f"95 % interval {low} to {high} %"),
-            ("file still parses", "syntax_valid", "syntax_checked", "Python files only"),
-            ("ended by the model itself", "ended_by_model", "holes", "within 48 tokens; the n-gram has no end"),
+            ("line infills exact", "exact", "holes", f"95 %: {low} to {high} %"),
+            ("file still parses", "syntax_valid", "syntax_checked", "Python only"),
+            ("ended by the model itself", "ended_by_model", "holes", "within 48 tokens"),
         )
     ]
     table("Held-out files", ("measure", "model", "n-gram", ""), rows, right=("model", "n-gram"))

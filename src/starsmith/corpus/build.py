@@ -6,10 +6,11 @@ used is a counted drop; a source from which nothing is left is an error that say
 
 import hashlib
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TextIO
@@ -36,7 +37,7 @@ class CorpusConfig:
     largest_bytes: int = 1_000_000  # of a file
     languages: tuple[str, ...] = ()  # only these, by Linguist's names; none means every language
     near_duplicate_threshold: float | None = 0.7  # Jaccard similarity from which a file goes; None keeps all
-    held_out: float = 0.03  # share of the files that is never trained on
+    held_out: float = 0.03  # share of the files that is never trained on; above 0, one of several files at least
 
     def __post_init__(self) -> None:
         if not 0 <= self.held_out < 1:
@@ -59,6 +60,7 @@ class _Build:
     config: CorpusConfig
     draft: artifact.Draft
     dropped: TextIO  # JSON lines: every dropped file with its reason
+    survivors: dict[str, str] = field(default_factory=dict)  # SWHID -> repository and path, of distinct files in order
 
     def drop(self, repository: str, path: str, reason: str, **details: object) -> None:
         self.draft.count(f"dropped_{reason}")
@@ -170,12 +172,11 @@ def _filtered(path: str, language: str, text: str) -> str | None:
 
 def _distinct(build: _Build, files: Iterator[SourceFile]) -> Iterator[SourceFile]:
     """The first file of each content."""
-    seen: dict[str, str] = {}
     for file in files:
-        if file.swhid in seen:
-            build.drop(file.repository, file.path, "duplicate", of=seen[file.swhid])
+        if (first := build.survivors.get(file.swhid)) is not None:
+            build.drop(file.repository, file.path, "duplicate", of=first)
             continue
-        seen[file.swhid] = f"{file.repository}:{file.path}"
+        build.survivors[file.swhid] = f"{file.repository}:{file.path}"
         build.draft.count("passed")
         yield file
 
@@ -183,10 +184,11 @@ def _distinct(build: _Build, files: Iterator[SourceFile]) -> Iterator[SourceFile
 def _kept(build: _Build, survivors: Path) -> Iterator[SourceFile]:
     """The survivors but for near-duplicates, each with its split."""
     left_out = _near_duplicates(build, survivors)
+    bound = _held_out_bound(build, left_out)
     for number, file in enumerate(read_files(survivors)):
         if number in left_out:
             continue
-        split = HELD_OUT if _share(file.swhid) < build.config.held_out else TRAIN
+        split = HELD_OUT if _share(file.swhid) < bound else TRAIN
         build.draft.count("kept")
         build.draft.count("kept_bytes", len(file.text.encode()))
         if split == HELD_OUT:
@@ -215,8 +217,16 @@ def _near_duplicates(build: _Build, survivors: Path) -> set[int]:
     return {duplicate.number for duplicate in found}
 
 
+def _held_out_bound(build: _Build, left_out: set[int]) -> float:
+    """The share below which a file is held out; raised to the lowest one where no file would be."""
+    shares = [_share(swhid) for number, swhid in enumerate(build.survivors) if number not in left_out]
+    if build.config.held_out == 0 or len(shares) < 2:
+        return build.config.held_out
+    return max(build.config.held_out, math.nextafter(min(shares), 1.0))
+
+
 def _share(swhid: str) -> float:
-    """A number in [0, 1) that depends on the content alone, so a file's split never changes."""
+    """A number in [0, 1) that depends on the content alone, so that a file keeps its split when others come."""
     return int.from_bytes(hashlib.sha256(swhid.encode()).digest()[:8], "big") / 2**64
 
 

@@ -49,7 +49,7 @@ def bars(labels: Sequence[str], values: Sequence[float], *, unit: str) -> str:
         axes = figure.add_subplot()
         colours = [_ACCENT, *[_SECOND] * (len(labels) - 1)]
         drawn = axes.barh(range(len(labels)), values, color=colours, height=0.62)
-        axes.bar_label(drawn, labels=[f"{value:g}" for value in values], padding=4, color=_INK, fontsize=9)
+        axes.bar_label(drawn, labels=[f"{value:.3f}" for value in values], padding=4, color=_INK, fontsize=9)
         axes.set_yticks(range(len(labels)), labels)
         axes.invert_yaxis()
         axes.set_xlabel(unit)
