@@ -5,6 +5,7 @@ fused AdamW step. Before the clock starts, both must give the same loss for the 
 """
 
 import argparse
+import copy
 import json
 import statistics
 import time
@@ -19,6 +20,7 @@ from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.training.data import Batch, pack
 from starsmith.training.loop import loss_sum
+from starsmith.training.loss import IGNORED
 
 CONFIG = ModelConfig(
     vocab_size=4096,
@@ -53,7 +55,11 @@ def main() -> None:
     )
     assert abs(losses[0] - losses[1]) < 1e-4, f"not the same work: losses {losses}"
 
-    steps = {"starsmith": _our_step(ours, batch), "transformers": _their_step(theirs, rows)}
+    steps = {
+        "starsmith": _our_step(ours, batch, loss_sum),
+        "starsmith, all logits at once": _our_step(copy.deepcopy(ours), batch, plain_loss_sum),
+        "transformers": _their_step(theirs, rows),
+    }
     times: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(rounds + 1):
         for name, step in steps.items():
@@ -96,11 +102,20 @@ def _peer(model: Transformer) -> Starcoder2ForCausalLM:
     return peer.train()
 
 
-def _our_step(model: Transformer, batch: Batch) -> Callable[[], None]:
+def plain_loss_sum(model: Transformer, batch: Batch) -> torch.Tensor:
+    """The loss by way of the whole logits: what `starsmith.training.loss` saves."""
+    logits = model(torch.from_numpy(batch.ids)[None], lengths=batch.lengths).flatten(0, 1)
+    targets = torch.from_numpy(batch.targets)
+    return torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+
+
+def _our_step(
+    model: Transformer, batch: Batch, loss: Callable[[Transformer, Batch], torch.Tensor]
+) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
-        (loss_sum(model, batch) / batch.trained_tokens).backward()
+        (loss(model, batch) / batch.trained_tokens).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
