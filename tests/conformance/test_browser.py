@@ -1,7 +1,6 @@
 """The web page in a real browser, headless Chromium, driven over its debugging protocol by puppeteer-core.
 
-puppeteer-core is installed from npm once, into `.bench/puppeteer`. Without Chromium, node or the registry the tests
-are skipped.
+puppeteer-core is installed from npm. Without Chromium, node or the registry the tests are skipped.
 """
 
 import json
@@ -12,43 +11,28 @@ from typing import Any
 
 import pytest
 
+from npm import npm_package
 from scripted import FIB, MODEL, PhraseAttributor, ScriptedEngine, make_service, running
 
 pytestmark = pytest.mark.slow
 
-HOME = Path(__file__).resolve().parents[2] / ".bench" / "puppeteer"
 VERSION = "24.43.1"
 DRIVER = Path(__file__).with_name("drive_page.cjs")
 
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    """The browser; puppeteer-core is installed if need be."""
+    """The browser."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None or shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("SKIPPED: chromium, node and npm are not all installed")
-    if not (HOME / "node_modules" / "puppeteer-core").is_dir():
-        HOME.mkdir(parents=True, exist_ok=True)
-        command = [
-            "npm",
-            "install",
-            "--no-audit",
-            "--no-fund",
-            "--fetch-retries=0",
-            "--prefix",
-            str(HOME),
-            f"puppeteer-core@{VERSION}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"SKIPPED: npm could not install puppeteer-core: {done.stderr.strip().splitlines()[-1:]}")
+    if browser is None:
+        pytest.skip("SKIPPED: chromium is not installed")
     return browser
 
 
 def drive(browser: str, url: str, *steps: list[Any]) -> dict[str, Any]:
     """Open the page and take the steps; what the page shows after each, and what it loaded and complained of."""
     done = subprocess.run(
-        ["node", str(DRIVER), browser, str(HOME / "node_modules" / "puppeteer-core"), url, json.dumps(steps)],
+        ["node", str(DRIVER), browser, str(npm_package("puppeteer-core", VERSION)), url, json.dumps(steps)],
         capture_output=True,
         text=True,
         timeout=120,

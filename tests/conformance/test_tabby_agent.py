@@ -1,12 +1,11 @@
 """The server against tabby-agent 1.5.0, the language server behind Tabby's editor plugins.
 
-It is installed from npm once, into `.bench/tabby-agent`. Without node or without the registry the tests are skipped.
+It is installed from npm. Without node or without the registry the tests are skipped.
 """
 
 import json
 import os
 import queue
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from npm import npm_package
 from scripted import FIB, ScriptedEngine, make_service, running, wait_for
 
 pytestmark = pytest.mark.slow
 
 VERSION = "1.5.0"
-HOME = Path(__file__).resolve().parents[2] / ".bench" / "tabby-agent"
 CODE = "def fib(n):\n    if n < 2:\n        return n\n    \n\n\nprint(fib(10))\n"
 CURSOR = {"line": 3, "character": 4}
 
@@ -29,25 +28,7 @@ CURSOR = {"line": 3, "character": 4}
 @pytest.fixture(scope="module")
 def agent() -> Path:
     """The agent's program, installed if need be."""
-    program = HOME / "node_modules" / "tabby-agent" / "dist" / "cli.js"
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("SKIPPED: node and npm are not installed")
-    if not program.is_file():
-        HOME.mkdir(parents=True, exist_ok=True)
-        command = [
-            "npm",
-            "install",
-            "--no-audit",
-            "--no-fund",
-            "--fetch-retries=0",
-            "--prefix",
-            str(HOME),
-            f"tabby-agent@{VERSION}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"SKIPPED: npm could not install tabby-agent: {done.stderr.strip().splitlines()[-1:]}")
-    return program
+    return npm_package("tabby-agent", VERSION) / "dist" / "cli.js"
 
 
 class LanguageServer:

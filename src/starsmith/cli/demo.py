@@ -74,7 +74,7 @@ def _print_samples(samples: "Sequence[Sample]") -> None:
         shown = Text("\n".join(sample.before.splitlines()[-8:]))
         shown.append(sample.completion or "(nothing)", style="bold green")
         console.print(shown)
-        for line in _sources(sample) or ["no stretch of it equals a training file in the index"]:
+        for line in dict.fromkeys(_sources(sample)) or ["no stretch of it equals a training file in the index"]:
             console.print(Text(f"   ↳ {line}", style="dim"))
 
 

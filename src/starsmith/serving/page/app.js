@@ -14,6 +14,7 @@ const automatic = document.getElementById("automatic");
 let running = null; // AbortController of the request under way
 let timer = null;
 let shown = null; // { id, at: time } of the completion in the editor
+let checks = 0; // of the health so far: an old answer must not hide a newer one
 
 const editor = createEditor(document.getElementById("editor"), {
   edited(withGhost) {
@@ -79,14 +80,18 @@ function show(completion) {
 }
 
 async function checkHealth() {
+  const check = ++checks;
   try {
-    panel.showHealth(await readHealth());
-    panel.showHealthState("ready", "ready");
+    const health = await readHealth();
+    if (check === checks) {
+      panel.showHealth(health);
+      panel.showHealthState("ready", "ready");
+    }
     return true;
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
     const locked = error.status === 401;
-    panel.showHealthState(locked ? "locked" : "offline", locked ? "token needed" : "offline");
+    if (check === checks) panel.showHealthState(locked ? "locked" : "offline", locked ? "token needed" : "offline");
     return false;
   }
 }
