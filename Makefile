@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_OUT ?= runs/demo
 DEMO_ARGS ?=
+# Two test processes, one thread each: with more, tiny tensors spend their time waiting for a core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: setup demo test lint check bench clean
 
@@ -20,7 +22,7 @@ demo: $(READY)
 	$(BIN)/starsmith demo --out $(DEMO_OUT) $(DEMO_ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 lint: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks tools
@@ -29,7 +31,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -q -n 2 -m 'not slow'
+	$(PYTEST) -q -m 'not slow'
 
 bench: $(READY)
 	for file in benchmarks/*.py; do $(BIN)/python $$file --quick || exit 1; done
