@@ -71,7 +71,7 @@ def _print_samples(samples: "Sequence[Sample]") -> None:
     console.print(Text("Three held-out places, chosen by hash before the model saw them", style="bold"))
     for sample in samples:
         console.print(Text(f"\n── {sample.path}:{sample.line}", style="cyan"))
-        shown = Text("\n".join(sample.before.splitlines()[-8:]))
+        shown = Text("\n".join(sample.before.split("\n")[-8:]))
         shown.append(sample.completion or "(nothing)", style="bold green")
         console.print(shown)
         for line in dict.fromkeys(_sources(sample)) or ["no stretch of it equals a training file in the index"]:
