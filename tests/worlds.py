@@ -36,13 +36,13 @@ SOFTWARE.
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 
 
-def source_file(path: str, text: str, *, split: str = TRAIN) -> SourceFile:
+def source_file(path: str, text: str, *, split: str = TRAIN, license: str = "MIT") -> SourceFile:  # noqa: A002
     content = text.encode()
     return SourceFile(
         path=path,
         text=text,
         language="Python",
-        license="MIT",
+        license=license,
         license_evidence="LICENSE (text)",
         repository="https://example.org/tiny.git",
         commit="c" * 40,

@@ -18,6 +18,8 @@ from starsmith.provenance import index
 from starsmith.training import pretrain
 from worlds import MakeCorpus, function_text, source_file
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def world(

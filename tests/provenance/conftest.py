@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from starsmith.core.records import TRAIN, SourceFile, sha256_of, swhid_of
+from starsmith.core.records import SourceFile
 from starsmith.provenance import index
+from worlds import source_file
 
 MakeIndex = Callable[..., Path]
 MakeFile = Callable[..., SourceFile]
@@ -14,22 +15,8 @@ MakeFile = Callable[..., SourceFile]
 
 @pytest.fixture(scope="session")
 def make_file() -> MakeFile:
-    def make(path: str, text: str, *, split: str = TRAIN, license: str = "MIT") -> SourceFile:  # noqa: A002
-        content = text.encode()
-        return SourceFile(
-            path=path,
-            text=text,
-            language="Python",
-            license=license,
-            license_evidence="LICENSE (text)",
-            repository="https://example.org/tiny.git",
-            commit="c" * 40,
-            swhid=swhid_of(content),
-            sha256=sha256_of(content),
-            split=split,
-        )
-
-    return make
+    """`worlds.source_file`, for tests that take it as a fixture."""
+    return source_file
 
 
 @pytest.fixture(scope="session")

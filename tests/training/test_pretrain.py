@@ -17,6 +17,8 @@ from starsmith.core.errors import ConfigError
 from starsmith.training import pretrain
 from starsmith.training.pretrain import PretrainConfig
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "hidden_size": 32,
     "layers": 2,
