@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from starsmith.core import artifact
 from starsmith.core.records import HELD_OUT, SourceFile, write_files
 from starsmith.tokenizer.train import TokenizerConfig
 from worlds import Commit, Files, MakeCorpus, Write, function_text, source_file
+
+# The same examples on every run, and no failure because a busy machine took long over one.
+settings.register_profile("starsmith", deadline=None, derandomize=True)
+settings.load_profile("starsmith")
 
 
 @pytest.fixture(scope="session")
