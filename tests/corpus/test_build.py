@@ -155,7 +155,7 @@ def test_nothing_is_left_behind_when_nothing_can_be_used(tmp_path: Path, write: 
 
     for folder, message, hint in ((gpl, "1 not_permissive", "allow"), (empty, "has no file", "source code")):
         with pytest.raises(InputError, match=message) as caught:
-            build(tmp_path / "corpus", folder)
+            build(tmp_path / "run" / "corpus", folder)
         assert hint in caught.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "gpl"]
 

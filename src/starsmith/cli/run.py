@@ -75,7 +75,6 @@ def run_stages(
         for name, step in STEPS.items()
     }
     sources = _sources(paths) if only in (None, "corpus") else []
-    out.mkdir(parents=True, exist_ok=True)
     return [_run_stage(name, configs[name], out, sources) for name in STAGES if only in (None, name)]
 
 

@@ -102,6 +102,7 @@ def create(
     draft = Draft(partial, resumed=resume and _can_resume(partial, lineage))
     if not draft.resumed:
         _discard_partial(partial)
+    parent_is_new = not out.parent.exists()
     _make_run_directory(draft)
     began = time.monotonic()
     try:
@@ -115,6 +116,9 @@ def create(
     except BaseException as error:
         if not resume or [file.name for file in partial.rglob("*") if file.is_file()] == [STARTED]:
             shutil.rmtree(partial, ignore_errors=True)
+            if parent_is_new:
+                with suppress(OSError):  # not empty: another artefact lies in it by now
+                    out.parent.rmdir()
         if _disk_is_full(error):
             raise StarsmithError(
                 f"no space left on the disk of {out}", hint="free some space, or give --out on another disk"
