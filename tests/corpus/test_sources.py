@@ -114,6 +114,20 @@ def test_repositories_in_a_folder_are_sources_of_their_own(tmp_path: Path, write
     assert [type(source) for source in open_sources([loose])] == [GitSource, GitSource]
 
 
+def test_a_linked_repository_and_one_among_installed_packages_are_no_sources(
+    tmp_path: Path, write: Write, commit: Commit
+) -> None:
+    commit(tmp_path / "elsewhere", {"secret.py": CODE})
+    folder = write(tmp_path / "code", {"a.py": CODE, "env/pyvenv.cfg": "home = /usr\n"})
+    for name in ("env/src/package", "node_modules/package"):
+        commit(folder / name, {"b.py": CODE})
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+
+    (source,) = open_sources([folder])
+
+    assert paths_of(source) == ["a.py"]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("nowhere", "nowhere does not exist"), ("a.py", "a.py is a file"), ("empty", "git cannot read")],

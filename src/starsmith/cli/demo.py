@@ -30,7 +30,7 @@ SAMPLES = 3
 def demo(paths: tuple[Path, ...], out: Path, minutes: float | None, overrides: tuple[str, ...]) -> None:
     """Run the whole chain on PATHS: folders or git repositories, or else the running Python's standard library.
 
-    About six minutes on two cores. Run it again and it skips what is up to date.
+    About five minutes on two cores. Run it again and it skips what is up to date.
     """
     from starsmith.core.config import apply_overrides, load_recipe
     from starsmith.core.console import note

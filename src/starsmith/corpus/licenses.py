@@ -92,8 +92,8 @@ def is_permissive(expression: str, *, allow: Sequence[str] = ()) -> bool:
 
 def unknown_ids(ids: Iterable[str]) -> list[str]:
     """Those that are neither SPDX licence ids, deprecated ones included, nor of the form LicenseRef-…"""
-    known = _known_ids()
-    return [name for name in ids if _current_id(name) not in known and not name.startswith("LicenseRef-")]
+    named = (name for name in ids if not name.startswith("LicenseRef-"))
+    return [name for name in named if _current_id(name) not in _known_ids()]
 
 
 @cache

@@ -91,10 +91,14 @@ class FolderSource:
     def entries(self) -> list[Entry]:
         """Every regular file below the root but those in skipped folders; a closed folder is one unreadable entry."""
         closed: list[OSError] = []
-        paths = list(_files_below(self.root, self.skipped_folders, closed))
+        paths = [path for _, files in _walk(self.root, self.skipped_folders, closed) for path in files]
         sizes = [(path, path.stat().st_size) for path in paths if path.is_file() and not path.is_symlink()]
         sizes += [(Path(error.filename), 0) for error in closed]
         return sorted((self._entry(path, size) for path, size in sizes), key=lambda entry: entry.path)
+
+    def repositories(self) -> list[Path]:
+        """Git repositories inside it, the outermost of nested ones; none of their files is an entry."""
+        return sorted(path for found, _ in _walk(self.root, self.skipped_folders, []) for path in found)
 
     @contextmanager
     def reader(self) -> Iterator[Read]:
@@ -167,7 +171,7 @@ def open_sources(paths: Iterable[Path]) -> list[Source]:
     found: list[Source] = []
     for path in paths:
         source = open_source(path)
-        inside = _repositories_below(source.root) if isinstance(source, FolderSource) else []
+        inside = source.repositories() if isinstance(source, FolderSource) else []
         if not inside or source.entries():
             found.append(source)
         found += [open_source(repository) for repository in inside]
@@ -201,25 +205,21 @@ def _is_repository(path: Path) -> bool:
     return (path / ".git").exists() or ((path / "HEAD").is_file() and (path / "objects").is_dir())
 
 
-def _repositories_below(root: Path) -> list[Path]:
-    """Git repositories in a folder that is none itself, the outermost of nested ones."""
-    found: list[Path] = []
-    for folder, subfolders, _ in os.walk(root):
-        inside = [name for name in subfolders if _is_repository(Path(folder) / name)]
-        found += [Path(folder) / name for name in inside]
-        subfolders[:] = [name for name in subfolders if name not in inside and not re.fullmatch(_NOT_SOURCE, name)]
-    return sorted(found)
+def _walk(root: Path, skipped_folders: str, closed: list[OSError]) -> Iterator[tuple[list[Path], list[Path]]]:
+    """The repositories and the files of each folder below `root`.
 
-
-def _files_below(root: Path, skipped_folders: str, closed: list[OSError]) -> Iterator[Path]:
-    """What lies in a folder, without folders of the skipped names, environments and repositories inside it."""
+    Not entered: repositories, links, folders of the skipped names and environments of installed packages. Folders that
+    cannot be read are added to `closed`.
+    """
     for folder, subfolders, names in os.walk(root, onerror=closed.append):
-        kept = [name for name in subfolders if not re.fullmatch(skipped_folders, name)]
-        subfolders[:] = [name for name in kept if not _is_repository(Path(folder) / name)]
-        if "pyvenv.cfg" in names:  # an environment of installed packages, whatever its name
+        if "pyvenv.cfg" in names:  # an environment, whatever its name
             subfolders.clear()
             continue
-        yield from (Path(folder) / name for name in names)
+        here = Path(folder)
+        kept = [name for name in subfolders if not (re.fullmatch(skipped_folders, name) or (here / name).is_symlink())]
+        repositories = [here / name for name in kept if _is_repository(here / name)]
+        subfolders[:] = [name for name in kept if here / name not in repositories]
+        yield repositories, [here / name for name in names]
 
 
 def _part_of_repository(path: Path) -> GitSource | None:
