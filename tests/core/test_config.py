@@ -1,6 +1,6 @@
 """Settings: default < recipe < --set, and nothing unknown or of the wrong type passes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -170,3 +170,41 @@ def test_settings_become_plain_values_and_come_back() -> None:
 
     assert table["words"] == ["b"]
     assert build(Settings, {key: value for key, value in table.items() if value is not None}, where="") == settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    inner: Settings = Settings()
+    shares: dict[str, float] = field(default_factory=dict)
+
+
+def test_a_sub_table_is_a_dataclass_of_its_own_and_can_be_overridden_key_by_key(tmp_path: Path) -> None:
+    tables = load_recipe(recipe(tmp_path, "[pretrain]\nshares = { C = 2 }\n[pretrain.inner]\nsteps = 2\n"), known=KNOWN)
+
+    merged = apply_overrides(tables, ["pretrain.inner.rate=0.25", "pretrain.shares.D=0.5"], known=KNOWN)
+    outer = build(Outer, merged["pretrain"], where="here")
+
+    assert outer == Outer(inner=Settings(steps=2, rate=0.25), shares={"C": 2.0, "D": 0.5})
+    assert to_table(outer)["inner"]["words"] == ["a"]
+    assert tables["pretrain"]["inner"] == {"steps": 2}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["pretrain.inner.step=1"], "here inner has no setting 'step'"),
+        (["pretrain.inner=1"], "here inner = 1 is not a table"),
+        (["pretrain.inner.steps=-1"], "here inner: steps=-1"),
+        (["pretrain.shares=1"], "here shares = 1 is not a table"),
+    ],
+)
+def test_an_error_in_a_sub_table_names_it(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build(Outer, apply_overrides({}, overrides, known=KNOWN)["pretrain"], where="here")
+
+    assert error.value.message.startswith(message)
+
+
+def test_a_setting_is_no_table() -> None:
+    with pytest.raises(ConfigError, match="is a setting, not a table"):
+        apply_overrides({"pretrain": {"steps": 1}}, ["pretrain.steps.more=1"], known=KNOWN)

@@ -1,7 +1,7 @@
 import pytest
 
 from starsmith.corpus import languages
-from starsmith.corpus.languages import known_languages, language_of
+from starsmith.corpus.languages import explain_language, known_languages, language_of
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,38 @@ def test_the_list_has_what_linguist_has() -> None:
 
 
 def test_no_rule_names_a_language_that_the_extension_cannot_have() -> None:
-    _, _, by_extension = languages._tables()
+    by_extension = languages._tables().by_extension
     chosen = [*languages._USUAL.items()]
-    chosen += [(extension, name) for extension, rules in languages._BY_CONTENT.items() for name, _ in rules]
+    chosen += [(extension, name) for extension, rules in languages._OURS.items() for name, _ in rules]
 
     assert [pair for pair in chosen if pair[1] not in by_extension[pair[0]]] == []
+
+
+def test_every_heuristic_compiles_and_names_a_known_language() -> None:
+    rules = [rule for rules in languages._heuristics().values() for rule in rules]
+
+    assert {rule.language for rule in rules} <= set(known_languages())
+    for rule in rules:
+        rule.fits(b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("a.py", "", ("Python", "extension .py")),
+        ("Makefile", "", ("Makefile", "file name Makefile")),
+        ("vector", "// -*- C++ -*-\n", ("C++", "modeline C++")),
+        ("a.txt", "x\n# vim: set ts=4 ft=python :\n", ("Python", "modeline python")),
+        ("run", "#!/usr/bin/python3.11\n", ("Python", "interpreter python3")),
+        ("a.h", "int f(void);", ("C", "extension .h, heuristic")),
+        ("feed", '<?xml version="1.0"?>\n<a/>', ("XML", "XML declaration")),
+        ("ls.1", ".TH LS 1\n.SH NAME\n", ("Roff Manpage", "extension .1, heuristic")),
+        ("log.1", "words", (None, "no heuristic fits log.1")),
+        ("a.pl", "foo(X) :- bar(X).\n", ("Prolog", "extension .pl, heuristic")),
+        ("a.json", '{"openapi": "3.0.1"}', ("OASv3-json", "extension .json, heuristic")),
+        ("a.cl", "", ("OpenCL", "extension .cl, usual of several")),
+        ("data.unknownext", "", (None, "no rule fits data.unknownext")),
+    ],
+)
+def test_the_reason_is_told(path: str, text: str, expected: tuple[str | None, str]) -> None:
+    assert explain_language(path, text) == expected

@@ -1,23 +1,31 @@
 import os
-import subprocess
+import pickle
 from pathlib import Path
 
 import pytest
 
 from starsmith.core.errors import InputError
-from starsmith.corpus.sources import FolderSource, GitSource, Source, open_source, open_sources, standard_library
+from starsmith.corpus import trees
+from starsmith.corpus.files import RawFile, Unreadable
+from starsmith.corpus.git import GitSource
+from starsmith.corpus.sources import FolderReader, FolderSource, Source, open_source, open_sources, standard_library
 from worlds import MIT, Commit, Write
 
 CODE = "def f():\n    return 1\n"
+LARGEST = 1_000_000
+
+
+def read(source: Source, largest_bytes: int = LARGEST) -> list[RawFile | Unreadable]:
+    units = [pickle.loads(pickle.dumps(unit)) for unit in source.units(largest_bytes=largest_bytes)]
+    return [file for unit in units for file in unit.files()]
 
 
 def paths_of(source: Source) -> list[str]:
-    return [entry.path for entry in source.entries()]
+    return [file.path for file in read(source)]
 
 
 def contents_of(source: Source) -> dict[str, bytes]:
-    with source.reader() as read:
-        return {entry.path: read(entry) for entry in source.entries()}
+    return {file.path: file.content for file in read(source) if isinstance(file, RawFile)}
 
 
 def test_a_folder_has_its_regular_files_and_follows_no_link(tmp_path: Path, write: Write) -> None:
@@ -30,8 +38,8 @@ def test_a_folder_has_its_regular_files_and_follows_no_link(tmp_path: Path, writ
     source = open_source(folder)
 
     assert contents_of(source) == {".git_not/c.py": CODE.encode(), "b.py": CODE.encode(), "pkg/a.py": b"x = 1\n"}
-    assert source.repository == "project"
-    assert source.commit == ""
+    assert paths_of(source) == [".git_not/c.py", "b.py", "pkg/a.py"]
+    assert (source.repository, source.commit) == ("project", "")
 
 
 def test_installed_packages_and_caches_are_nobodys_source(tmp_path: Path, write: Write) -> None:
@@ -58,45 +66,104 @@ def test_a_file_name_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> Non
     assert contents_of(open_source(folder)) == {"caf\ufffd.py": CODE.encode()}
 
 
-def test_a_repository_is_read_at_its_commit_and_not_as_it_lies_there(tmp_path: Path, commit: Commit) -> None:
-    head = commit(tmp_path / "project", {"a.py": CODE, "pkg/b\nc.py": "y = 2\n"})
-    (tmp_path / "project" / "a.py").write_text("changed\n")
-    (tmp_path / "project" / "new.py").write_text("new\n")
-    (tmp_path / "project" / "link.py").symlink_to("a.py")
+def test_the_nearest_licence_file_above_a_file_is_its_licence(tmp_path: Path, write: Write) -> None:
+    folder = write(
+        tmp_path / "project",
+        {
+            "a.py": CODE,
+            "lib/LICENSE": MIT,
+            "lib/deep/er/b.py": CODE,
+            "lib/other/LICENSE": "All mine.",
+            "lib/other/c.py": "",
+        },
+    )
 
-    source = open_source(tmp_path / "project")
+    licenses = {file.path: file.license for file in read(open_source(folder)) if isinstance(file, RawFile)}
 
-    assert contents_of(source) == {"a.py": CODE.encode(), "pkg/b\nc.py": b"y = 2\n"}
-    assert source.commit == head
-    assert source.repository == "project"
-
-
-def test_a_bare_clone_has_the_same_files(tmp_path: Path, commit: Commit) -> None:
-    head = commit(tmp_path / "project", {"a.py": CODE})
-    clone = ["git", "clone", "--quiet", "--bare", tmp_path / "project", tmp_path / "bare.git"]
-    subprocess.run(clone, check=True)
-
-    source = open_source(tmp_path / "bare.git")
-
-    assert (paths_of(source), source.commit) == (["a.py"], head)
-
-
-def test_the_remote_is_the_repository_and_its_password_stays_at_home(tmp_path: Path, commit: Commit) -> None:
-    commit(tmp_path / "project", {"a.py": CODE})
-    for url in ("https://me:secret@example.org/team/project.git", "git@example.org:team/project.git"):
-        with (tmp_path / "project" / ".git" / "config").open("a") as config:
-            config.write(f'[remote "origin"]\n\turl = {url}\n')
-
-        assert open_source(tmp_path / "project").repository == url.replace("me:secret@", "")
+    assert licenses["a.py"].expression == ""
+    assert (licenses["lib/deep/er/b.py"].expression, licenses["lib/deep/er/b.py"].evidence) == (
+        "MIT",
+        "text of lib/LICENSE",
+    )
+    assert licenses["lib/other/c.py"].expression == "LicenseRef-unrecognised"
 
 
-def test_a_folder_of_a_repository_is_that_part_with_the_licence_above_it(tmp_path: Path, commit: Commit) -> None:
-    head = commit(tmp_path / "project", {"LICENSE": MIT, "a.py": CODE, "src/b.py": CODE, "src/pkg/c.py": CODE})
+def test_a_large_tree_is_cut_into_units_that_know_its_licence(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "project", {"LICENSE": MIT, **{f"pkg/{number:03d}.py": "x" * 100 for number in range(100)}})
+    monkeypatch.setattr(trees, "UNIT_FILES", 30)
 
-    source = open_source(tmp_path / "project" / "src")
+    units = open_source(tmp_path / "project").units(largest_bytes=LARGEST)
 
-    assert paths_of(source) == ["LICENSE", "src/b.py", "src/pkg/c.py"]
-    assert (source.commit, source.repository) == (head, "project")
+    assert [unit.label for unit in units] == [
+        "project files 1-30 of 101",
+        "project files 31-60 of 101",
+        "project files 61-90 of 101",
+        "project files 91-101 of 101",
+    ]
+    assert units[1].size_bytes == 3000
+    assert {file.license.expression for unit in units for file in unit.files()} == {"MIT"}
+    assert len({unit.fingerprint for unit in units}) == 4
+
+
+def test_a_unit_has_about_as_many_bytes_as_asked_for(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "project", {f"{number}.py": "x" * 400 for number in range(10)} | {"5.py": "y" * 5000})
+    source = FolderSource(folder, "project")
+    tree = trees.Tree(repository="project", reader=FolderReader())
+    items = trees.in_path_order(source.entries(), "project")
+
+    units = trees.plan_units(tree, items, largest_bytes=LARGEST, unit_bytes=1000)
+
+    assert [unit.size_bytes for unit in units] == [800, 800, 400, 5000, 800, 800]
+
+
+def test_a_file_of_4_gigabytes_is_too_large_without_being_read(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "project", {"a.py": CODE})
+    with (folder / "huge.py").open("wb") as file:
+        file.truncate(2**32)
+
+    (small, huge) = read(open_source(folder))
+
+    assert isinstance(small, RawFile)
+    assert isinstance(huge, Unreadable)
+    assert (huge.drop.reason, huge.drop.detail) == ("too_large", "4,294,967,296 bytes, at most 1,000,000")
+
+
+def test_what_changed_since_the_listing_is_not_waited_for_nor_followed(tmp_path: Path, write: Write) -> None:
+    folder = write(
+        tmp_path / "project", {"gone.py": CODE, "grown.py": CODE, "link.py": CODE, "pipe.py": CODE, "ok.py": CODE}
+    )
+    (unit,) = open_source(folder).units(largest_bytes=1000)
+    for name in ("gone.py", "link.py", "pipe.py"):
+        (folder / name).unlink()
+    (folder / "link.py").symlink_to(folder / "ok.py")
+    os.mkfifo(folder / "pipe.py")
+    (folder / "grown.py").write_text("x" * 2000)
+
+    found = {file.path: file.drop.reason if isinstance(file, Unreadable) else "read" for file in unit.files()}
+
+    assert found == {
+        "gone.py": "unreadable",
+        "grown.py": "too_large",
+        "link.py": "unreadable",
+        "ok.py": "read",
+        "pipe.py": "unreadable",
+    }
+
+
+def test_the_fingerprint_changes_with_a_file_or_the_licence_and_with_nothing_else(tmp_path: Path, write: Write) -> None:
+    folder = write(tmp_path / "project", {"a.py": CODE, "LICENSE": MIT})
+
+    def fingerprint(largest_bytes: int = LARGEST) -> str:
+        return open_source(folder).units(largest_bytes=largest_bytes)[0].fingerprint
+
+    before = fingerprint()
+    assert fingerprint() == before
+    assert fingerprint(largest_bytes=1) != before
+
+    os.utime(folder / "a.py", ns=(1, 1))
+    assert fingerprint() != before
 
 
 def test_repositories_in_a_folder_are_sources_of_their_own(tmp_path: Path, write: Write, commit: Commit) -> None:
@@ -130,11 +197,10 @@ def test_a_linked_repository_and_one_among_installed_packages_are_no_sources(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("nowhere", "nowhere does not exist"), ("a.py", "a.py is a file"), ("empty", "git cannot read")],
+    [("nowhere", "nowhere does not exist"), ("a.py", "a.py is a file"), ("*.nothing", "has no table")],
 )
 def test_what_is_no_source_is_an_error_that_names_it(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "a.py").write_text(CODE)
-    subprocess.run(["git", "init", "--quiet", tmp_path / "empty"], check=True)
 
     with pytest.raises(InputError, match=message) as caught:
         open_source(tmp_path / name)
@@ -142,18 +208,20 @@ def test_what_is_no_source_is_an_error_that_names_it(tmp_path: Path, name: str, 
     assert caught.value.hint
 
 
-def test_a_variable_that_names_another_repository_is_not_followed(
-    tmp_path: Path, commit: Commit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    head = commit(tmp_path / "project", {"a.py": CODE})
-    commit(tmp_path / "other", {"b.py": CODE})
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+def test_an_empty_folder_is_an_error_and_a_folder_has_no_revision(tmp_path: Path, write: Write) -> None:
+    with pytest.raises(InputError, match="has no file"):
+        open_source(write(tmp_path, {})).units(largest_bytes=LARGEST)
 
-    assert open_source(tmp_path / "project").commit == head
+    with pytest.raises(InputError, match="no git repository: it has no revision 'main'"):
+        open_source(tmp_path, revision="main")
 
 
 def test_the_standard_library_is_there_and_has_no_tests_in_it() -> None:
-    paths = paths_of(standard_library())
+    source = standard_library()
 
-    assert {"ast.py", "json/decoder.py"} <= set(paths)
+    paths = {entry.path for entry in source.entries()}
+
+    assert {"ast.py", "json/decoder.py"} <= paths
     assert not [path for path in paths if "/tests/" in path or path.startswith(("test/", "site-packages/"))]
+    (unit, *_) = source.units(largest_bytes=LARGEST)
+    assert next(file for file in unit.files() if file.path == "ast.py").license.expression.startswith("Python-2.0")

@@ -1,4 +1,4 @@
-"""`starsmith evaluate`."""
+"""`starsmith evaluate MODEL` and `starsmith evaluate export`."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,49 @@ import click
 from starsmith.cli.options import DIRECTORY, load_config, out_option, recipe_options
 
 
-@click.command()
+class _ModelOrCommand(click.Group):
+    """A group whose first word may also be a model to measure."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The named command, else `model` with all words."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["model", *args])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """An option ahead of MODEL belongs to the measuring of it."""
+        leads = args and args[0].startswith("-") and args[0] not in ("-h", "--help")
+        return super().parse_args(ctx, ["model", *args] if leads else args)
+
+
+@click.group(cls=_ModelOrCommand)
+def evaluate() -> None:
+    """Measure a model: starsmith evaluate MODEL --out DIR."""
+
+
+@evaluate.command()
+@click.argument("data", type=DIRECTORY)
+@out_option
+@recipe_options
+def export(data: Path, out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
+    """Collect the benchmark texts below DATA, so that a corpus can leave out every file that contains one."""
+    from starsmith.core.artifact import read
+    from starsmith.core.console import table
+    from starsmith.evaluation import export as stage
+
+    stage.run(load_config("evaluation", stage.ExportConfig, recipe, overrides), data=data, out=out)
+    rows = [(name, f"{count:,}") for name, count in sorted(read(out, kind="benchmarks").counts.items())]
+    table(f"Benchmark texts in {out}", ("benchmark", "texts"), rows, right=("texts",))
+
+
+@evaluate.command()
 @click.argument("model", type=DIRECTORY)
 @click.option("--task", type=click.Choice(["held-out"]), default="held-out", show_default=True, help="What to measure.")
 @click.option("--corpus", type=DIRECTORY, help="Corpus with held-out files; by default the one MODEL was trained on.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @out_option
 @recipe_options
-def evaluate(
+def model(
     model: Path,
     task: str,  # noqa: ARG001 there is one so far; naming it keeps commands valid when there are more
     corpus: Path | None,

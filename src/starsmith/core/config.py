@@ -1,9 +1,11 @@
 """A recipe's TOML table becomes a frozen dataclass: default < recipe < `--set`, and nothing unknown passes.
 
 A stage declares its settings as a frozen, keyword-only dataclass of plain fields (bool, int, float, str,
-`X | None`, tuples of those). An unknown key, a wrong type or a bad value is a ConfigError naming the place.
+`X | None`, tuples of those, a table of names to floats) and of further dataclasses, which are sub-tables. An unknown
+key, a wrong type or a bad value is a ConfigError naming the place.
 """
 
+import copy
 import dataclasses
 import tomllib
 import types
@@ -42,8 +44,11 @@ def load_recipe(path: Path, *, known: Sequence[str]) -> Tables:
 def apply_overrides(
     tables: Mapping[str, Mapping[str, Any]], overrides: Sequence[str], *, known: Sequence[str]
 ) -> Tables:
-    """`--set table.key=value`, each laid over the tables; a value is read as TOML, or else as a string."""
-    merged = {name: dict(table) for name, table in tables.items()}
+    """`--set table.key=value`, each laid over the tables; a value is read as TOML, or else as a string.
+
+    The key may have further parts, `corpus.filters.longest_line=500`, for a sub-table.
+    """
+    merged: Tables = copy.deepcopy({name: dict(table) for name, table in tables.items()})
     for text in overrides:
         name, dot, rest = text.partition(".")
         key, equals, value = rest.partition("=")
@@ -53,7 +58,13 @@ def apply_overrides(
             )
         if name not in known:
             raise ConfigError(f"--set {text!r}: there is no table {name!r}", hint=_suggest(name, known))
-        merged.setdefault(name, {})[key.strip()] = _parse_value(value.strip())
+        *inner, last = (part.strip() for part in key.split("."))
+        table = merged.setdefault(name, {})
+        for part in inner:
+            table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"--set {text!r}: {part!r} is a setting, not a table", hint="leave out what follows")
+        table[last] = _parse_value(value.strip())
     return merged
 
 
@@ -74,10 +85,13 @@ def build(cls: type[T], table: Mapping[str, Any], *, where: str) -> T:
 
 def to_table(config: Any) -> dict[str, Any]:
     """The settings as plain JSON values, for a manifest."""
-    return {
-        field.name: list(value) if isinstance(value := getattr(config, field.name), tuple) else value
-        for field in dataclasses.fields(config)
-    }
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_table(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _parse_value(text: str) -> Any:
@@ -89,6 +103,14 @@ def _parse_value(text: str) -> Any:
 
 def _coerce(value: Any, hint: Any, *, where: str) -> Any:
     origin = typing.get_origin(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} = {value!r} is not a table", hint=f"give its settings one by one: {where}.KEY")
+        return build(typing.cast(type[Any], hint), value, where=where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} = {value!r} is not a table", hint="write it as { name = value }")
+        return {key: _coerce(item, typing.get_args(hint)[1], where=f"{where} {key}") for key, item in value.items()}
     if origin is types.UnionType:
         if value == NONE and type(None) in typing.get_args(hint):
             return None

@@ -1,4 +1,4 @@
-"""SourceFile, the one record type that flows through the corpus, and its way in and out of Parquet.
+"""SourceFile, the record of a corpus that every later stage reads, and its way in and out of Parquet.
 
 The identity of a file is its SWHID (ISO/IEC 18670): `swh:1:cnt:` and the git blob id, so that it can be looked
 up in Software Heritage and in any git repository. sha256 stands beside it for integrity.
@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ SCHEMA = pa.schema(
         ("swhid", pa.string()),
         ("sha256", pa.string()),
         ("split", pa.string()),
+        ("controls", pa.list_(pa.int32())),
     ]
 )
 
@@ -43,9 +45,10 @@ class SourceFile:
     license_evidence: str  # what the licence was read from: "LICENSE.txt (text)", "SPDX tag", ...
     repository: str  # URL or name
     commit: str  # full commit id, or "" outside a git repository
-    swhid: str
+    swhid: str  # of the content as its repository has it, as is sha256; `text` may have redactions
     sha256: str
     split: str = TRAIN  # TRAIN or HELD_OUT
+    controls: tuple[int, ...] = ()  # character offsets at which a control token stands; others are data
 
 
 def swhid_of(content: bytes) -> str:
@@ -82,10 +85,10 @@ def read_files(corpus: Path, *, split: str | None = None) -> Iterator[SourceFile
     for shard in shards:
         for row in _rows(shard):
             if split is None or row["split"] == split:
-                yield SourceFile(**row)
+                yield SourceFile(**{**row, "controls": tuple(row["controls"])})
 
 
-def _rows(shard: Path) -> Iterator[dict[str, str]]:
+def _rows(shard: Path) -> Iterator[dict[str, Any]]:
     try:
         file = pq.ParquetFile(shard, page_checksum_verification=True)
         columns: Sequence[str] = SCHEMA.names

@@ -1,245 +1,374 @@
 """Stage: sources become a governed corpus, in which every file is kept, or dropped for a reason that is counted.
 
-The order: read, decode, language, licence, filters, exact duplicates, near-duplicates, split. A file that cannot be
-used is a counted drop; a source from which nothing is left is an error that says what went.
+Three rounds of tasks (`work`), which an engine runs side by side: units are read and their files judged; near-duplicates
+are looked for in groups whose sketches meet; shards are finished. Between them the driver holds a few hundred bytes a
+file and no text. What is done is kept in `run/` of the unfinished artefact, so the same command goes on where an
+interrupted one stopped.
 """
 
 import hashlib
 import json
 import math
+import pickle
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TextIO
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from starsmith.core import artifact
-from starsmith.core.console import Advance, progress
-from starsmith.core.errors import ConfigError, InputError
-from starsmith.core.records import HELD_OUT, TRAIN, SourceFile, read_files, sha256_of, swhid_of, write_files
-from starsmith.corpus import card, licenses
-from starsmith.corpus.duplicates import near_duplicates
-from starsmith.corpus.filters import FILTERS
-from starsmith.corpus.languages import known_languages, language_of
-from starsmith.corpus.sources import Entry, Read, Source
+from starsmith.core.config import to_table
+from starsmith.core.console import progress
+from starsmith.core.errors import InputError
+from starsmith.core.merkle import write_tree
+from starsmith.core.version import source_sha256
+from starsmith.corpus import card, storage, work
+from starsmith.corpus.config import CorpusConfig
+from starsmith.corpus.duplicates import Duplicate, groups
+from starsmith.corpus.engine import Engine
+from starsmith.corpus.sampling import language_weights
+from starsmith.corpus.sources import Source, Unit
+from starsmith.corpus.stages import DUPLICATES, NEAR_DUPLICATES, STAGE_NAMES, Rules
 
-_SURVIVORS = "survivors"  # a first copy of the corpus, from which near-duplicates are then left out
+__all__ = ["CorpusConfig", "run"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
-    """What is let into a corpus."""
-
-    allow: tuple[str, ...] = ()  # SPDX ids let in beside the permissive list
-    unlicensed: bool = False  # keep files for which no licence was found, as The Stack v2 does
-    largest_bytes: int = 1_000_000  # of a file
-    languages: tuple[str, ...] = ()  # only these, by Linguist's names; none means every language
-    near_duplicate_threshold: float | None = 0.7  # Jaccard similarity from which a file goes; None keeps all
-    held_out: float = 0.03  # share of the files that is never trained on; above 0, one of several files at least
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.held_out < 1:
-            raise ConfigError(f"held_out={self.held_out}: must be at least 0 and below 1", hint="the default is 0.03")
-        if unknown := licenses.unknown_ids(self.allow):
-            raise ConfigError(f"allow={unknown}: no SPDX licence ids", hint="names as on https://spdx.org/licenses")
-        if unknown := sorted(set(self.languages) - set(known_languages())):
-            near = get_close_matches(unknown[0], known_languages(), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "names as GitHub Linguist has them, for example 'C++'"
-            raise ConfigError(f"languages={unknown}: no languages that Linguist knows", hint=hint)
-        threshold = self.near_duplicate_threshold
-        if threshold is not None and not 0 < threshold <= 1:
-            raise ConfigError(f"near_duplicate_threshold={threshold}: must lie in 0 to 1", hint="the default is 0.7")
+SHARD_BYTES = 64 * 2**20  # of text in a shard
+BUCKET_BYTES = 128 * 2**20  # of text whose shingle sets one task holds at a time
+# Without the texts: what the driver knows of each file that was staged.
+_KNOWN = [
+    "identity",
+    "swhid",
+    "repository",
+    "commit",
+    "path",
+    "language",
+    "size_bytes",
+    "stars",
+    "date",
+    "license_rank",
+]
 
 
 @dataclass
 class _Build:
     """What one build works with."""
 
-    config: CorpusConfig
+    rules: Rules
+    engine: Engine
     draft: artifact.Draft
-    dropped: TextIO  # JSON lines: every dropped file with its reason
-    survivors: dict[str, str] = field(default_factory=dict)  # SWHID -> repository and path, of distinct files in order
+    staging: str  # where tasks leave tables for one another
+    dropped: list[work.Dropped] = field(default_factory=list)
+    files: int = 0  # forms of files that came to the first stage
 
-    def drop(self, repository: str, path: str, reason: str, **details: object) -> None:
-        self.draft.count(f"dropped_{reason}")
-        row = {"repository": repository, "path": path, "reason": reason, **details}
-        self.dropped.write(json.dumps(row) + "\n")
+    @property
+    def config(self) -> CorpusConfig:
+        return self.rules.config
 
 
-def run(config: CorpusConfig, *, sources: Sequence[Source], out: Path) -> None:
-    """Write the corpus of `sources`; the order in which they are given does not matter."""
+@dataclass(frozen=True)
+class _Decision:
+    """Which of the staged files go on, numbered by how much they are to be kept (0 first)."""
+
+    table: pa.Table  # _KNOWN columns, part and row, in the order of the numbers
+    stays: NDArray[np.bool_]  # (N,)
+    of: NDArray[np.int64]  # (N,) the number of the file that stands for each, its own where it stays
+
+
+def run(
+    config: CorpusConfig,
+    *,
+    sources: Sequence[Source],
+    out: Path,
+    benchmarks: Path | None = None,
+    engine: Engine | None = None,
+    staging: str | None = None,
+) -> None:
+    """Write the corpus of `sources`; the order in which they are given does not matter.
+
+    benchmarks  artefact of texts that no file may contain, by `starsmith evaluate export`
+    engine      where the tasks run: this machine by default, or a Ray cluster
+    staging     directory or URL that all workers reach; by default inside the unfinished artefact
+    """
+    parents = {"benchmarks": benchmarks} if benchmarks else {}
+    rules = Rules(config, benchmarks.resolve() if benchmarks else None)
+    with artifact.create(
+        out, kind="corpus", config=config, rooms=("core", "corpus"), parents=parents, resume=True
+    ) as draft:
+        place = staging or str(draft.run.resolve() / "staging")
+        build = _Build(rules, engine or Engine(), draft, place)
+        draft.filters += [name for name in STAGE_NAMES if name != "read"]
+        parts = _read(build, _units(sources, config))
+        decision = _decide(build, parts)
+        if not decision.stays.any():
+            _discard(build)
+            raise _nothing_left(sources, build)
+        _finish(build, decision, parts)
+        _account(build, decision, parts)
+        _discard(build)
+
+
+def _units(sources: Sequence[Source], config: CorpusConfig) -> list[Unit]:
     ordered = sorted(sources, key=lambda source: (source.repository, source.commit, str(source.root)))
-    with artifact.create(out, kind="corpus", config=config, rooms=("core", "corpus")) as draft:
-        draft.filters += ["decode", "language", "license", *(rule.__name__ for rule in FILTERS), "duplicate"]
-        draft.filters += ["near_duplicate"] if config.near_duplicate_threshold is not None else []
-        with (draft.run / "dropped.jsonl").open("w") as dropped:
-            build = _Build(config, draft, dropped)
-            first = draft.path / _SURVIVORS
-            write_files(_distinct(build, _read_all(build, ordered)), first / "shards")
-            if not draft.counts["passed"]:
-                raise _nothing_left(ordered, draft.counts)
-            del draft.counts["passed"]
-            write_files(_kept(build, first), draft.path / "shards")
-            shutil.rmtree(first)
-        card.write(draft.path, ordered, draft.counts)
+    return [unit for source in ordered for unit in source.units(largest_bytes=config.largest_bytes)]
 
 
-def _read_all(build: _Build, sources: Sequence[Source]) -> Iterator[SourceFile]:
-    for source in sources:
-        entries = source.entries()
-        if not entries:
-            raise InputError(f"{source.root} has no file", hint="give a folder with source code")
-        with (
-            source.reader() as read,
-            progress(f"corpus: {source.repository}", total=len(entries), unit="files") as advance,
-        ):
-            yield from _read_source(build, source, read, entries, advance)
+def _read(build: _Build, units: Sequence[Unit]) -> list[str]:
+    """Judge every file; returns the places of the staged tables, in order."""
+    code = _digest(source_sha256(("core", "corpus")), to_table(build.config))
+    tasks = []
+    for number, unit in enumerate(units):
+        place = storage.join(build.staging, f"read/{number:06d}.parquet")
+        tasks.append(work.ReadTask(unit, build.rules, place, _digest(code, unit.fingerprint)))
+    size = sum(unit.size_bytes for unit in units)
+    with progress("corpus: reading", total=size / 1e6, unit="MB") as advance:
+        for unit, found in zip(units, build.engine.run(work.read_unit, tasks, size_bytes=size), strict=True):
+            build.files += found.rows + len(found.dropped)
+            build.dropped += found.dropped
+            advance(unit.size_bytes / 1e6, unit.label)
+    return [task.place for task in tasks]
 
 
-def _read_source(
-    build: _Build, source: Source, read: Read, entries: Sequence[Entry], advance: Advance
-) -> Iterator[SourceFile]:
-    by_folder = licenses.folder_findings(_license_files(read, entries))
-    for entry in entries:
-        advance()
-        found = _read_file(build.config, read, entry)
-        if isinstance(found, str):
-            build.drop(source.repository, entry.path, found)
-            continue
-        text, language, content = found
-        finding = licenses.find_license(entry.path, text, by_folder, source.declared_license)
-        reason = _license_problem(build.config, finding.expression) or _filtered(entry.path, language, text)
-        if reason is not None:
-            build.drop(source.repository, entry.path, reason, license=finding.expression, evidence=finding.evidence)
-            continue
-        yield SourceFile(
-            path=entry.path,
-            text=text,
-            language=language,
-            license=finding.expression,
-            license_evidence=finding.evidence,
-            repository=source.repository,
-            commit=source.commit,
-            swhid=swhid_of(content),
-            sha256=sha256_of(content),
+def _decide(build: _Build, parts: Sequence[str]) -> _Decision:
+    """Exact duplicates by content, near ones by comparison; of equal files the one to be kept most stays."""
+    table, keys = _known(parts, build.config.duplicates.bands)
+    firsts = _first_of_each(table["identity"])
+    of = firsts.copy()
+    for duplicate in _near_duplicates(build, table, keys, firsts == np.arange(len(firsts)), parts):
+        of[duplicate.number] = duplicate.of
+        _drop(build, table, duplicate, NEAR_DUPLICATES, "near_duplicate", f", Jaccard {duplicate.similarity:.3f}")
+    for number in np.flatnonzero(firsts != np.arange(len(firsts))).tolist():
+        duplicate = Duplicate(number, int(firsts[number]), 1.0)
+        _drop(build, table, duplicate, DUPLICATES, "duplicate", "")
+    of = of[of]  # an exact duplicate of a file that went for another goes for that other
+    return _Decision(table, of == np.arange(len(of)), of)
+
+
+def _drop(build: _Build, table: pa.Table, duplicate: Duplicate, stage: str, reason: str, more: str) -> None:
+    repository, path = (table[name][duplicate.number].as_py() for name in ("repository", "path"))
+    kept = ":".join(table[name][duplicate.of].as_py() for name in ("repository", "path"))
+    build.dropped.append(work.Dropped(repository, path, stage, reason, f"of {kept}{more}"))
+
+
+def _known(parts: Sequence[str], bands: int) -> tuple[pa.Table, NDArray[np.uint64]]:
+    """What is known of every staged file and its (N, bands) keys, those to be kept most first.
+
+    The order is the paper's: licence, stars, date of the revision (the later first); then repository and path.
+    """
+    tables = []
+    for number, place in enumerate(parts):
+        table = storage.read_table(place, [*_KNOWN, "keys"])
+        tables.append(
+            table.append_column("part", pa.array(np.full(len(table), number, np.int32))).append_column(
+                "row", pa.array(np.arange(len(table), dtype=np.int32))
+            )
         )
+    table = pa.concat_tables(tables)
+    ordering = [("license_rank", "ascending"), ("stars", "descending"), ("date", "descending")]
+    ordering += [(name, "ascending") for name in ("repository", "path", "part", "row")]
+    table = table.take(pc.sort_indices(table, sort_keys=ordering))
+    keys = table["keys"].combine_chunks()
+    values = np.zeros((len(table), bands), np.uint64)  # no row of zeros is a key: it marks a text of few words
+    filled = pc.list_value_length(keys).to_numpy(zero_copy_only=False) > 0
+    values[filled] = keys.flatten().to_numpy(zero_copy_only=False).reshape(-1, bands)
+    return table.drop_columns(["keys"]), values
 
 
-def _read_file(config: CorpusConfig, read: Read, entry: Entry) -> tuple[str, str, bytes] | str:
-    """(text, language, content) of a file, or the reason to drop it."""
-    if entry.size_bytes > config.largest_bytes:
-        return "too_large"
-    try:
-        content = read(entry)
-    except OSError:
-        return "unreadable"
-    if b"\0" in content:
-        return "binary"
-    if not content.strip():
-        return "empty"
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError:
-        return "not_utf8"
-    language = language_of(entry.path, text)
-    if language is None:
-        return "unknown_language"
-    if config.languages and language not in config.languages:
-        return "other_language"
-    return text, language, content
+def _first_of_each(identities: pa.ChunkedArray) -> NDArray[np.int64]:
+    """(N,) for each row the first one with the same value."""
+    codes = identities.combine_chunks().dictionary_encode().indices.to_numpy()
+    firsts = np.full(codes.max(initial=-1) + 1, len(codes), np.int64)
+    np.minimum.at(firsts, codes, np.arange(len(codes)))
+    return firsts[codes]
 
 
-def _license_files(read: Read, entries: Sequence[Entry]) -> Iterator[tuple[str, str]]:
-    for entry in entries:
-        if licenses.looks_like_license_file(entry.path) and entry.size_bytes <= licenses.LARGEST_LICENSE_BYTES:
-            try:
-                yield entry.path, read(entry).decode("utf-8", errors="replace")
-            except OSError:
-                continue  # the file itself is counted as unreadable when its turn comes
+def _near_duplicates(
+    build: _Build, table: pa.Table, keys: NDArray[np.uint64], distinct: NDArray[np.bool_], parts: Sequence[str]
+) -> Iterable[Duplicate]:
+    threshold = build.config.duplicates.threshold
+    numbers = np.flatnonzero(distinct & keys.any(axis=1))
+    if threshold is None or len(numbers) < 2:
+        return []
+    labels = groups(build.engine.meeting_places(numbers, keys[numbers]), len(table))
+    sizes = np.bincount(labels, minlength=len(table))
+    members = numbers[sizes[labels[numbers]] > 1]
+    if not len(members):
+        return []
+    buckets = _buckets(labels[members], table["size_bytes"].to_numpy()[members])
+    places = _collect(build, table, members, labels, buckets, parts)
+    tasks = [work.CompareTask(tuple(found), threshold) for _, found in sorted(places.items())]
+    size = int(pc.sum(table["size_bytes"].take(pa.array(members))).as_py())
+    with progress("corpus: comparing", total=len(tasks), unit="groups of files") as advance:
+        found = []
+        for outcome in build.engine.run(work.compare, tasks, size_bytes=size):
+            found += outcome
+            advance()
+    return sorted(found, key=lambda duplicate: duplicate.number)
 
 
-def _license_problem(config: CorpusConfig, expression: str) -> str | None:
-    if not expression:
-        return None if config.unlicensed else "no_license"
-    return None if licenses.is_permissive(expression, allow=config.allow) else "not_permissive"
+def _buckets(labels: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(M,) number of the task that compares each file: whole groups, about BUCKET_BYTES together."""
+    names, group_of = np.unique(labels, return_inverse=True)
+    group_bytes = np.bincount(group_of, sizes, len(names))
+    bucket_of_group = (np.cumsum(group_bytes) - group_bytes) // BUCKET_BYTES
+    return bucket_of_group.astype(np.int64)[group_of]
 
 
-def _filtered(path: str, language: str, text: str) -> str | None:
-    return next((reason for rule in FILTERS if (reason := rule(path, language, text)) is not None), None)
+def _collect(
+    build: _Build,
+    table: pa.Table,
+    members: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    buckets: NDArray[np.int64],
+    parts: Sequence[str],
+) -> dict[int, list[str]]:
+    """Bucket -> places of the shingle sets of its files."""
+    part_of, row_of = table["part"].to_numpy()[members], table["row"].to_numpy()[members]
+    tasks = []
+    for part in np.unique(part_of).tolist():
+        chosen = np.flatnonzero(part_of == part)
+        place = storage.join(build.staging, f"sets/{part:06d}-{{bucket}}.parquet")
+        numbers = members[chosen]
+        tasks.append(
+            work.CollectTask(
+                parts[part], row_of[chosen], numbers, labels[numbers], buckets[chosen], place,
+                build.config.duplicates.words,
+            )
+        )  # fmt: skip
+    places: dict[int, list[str]] = {}
+    size = int(pc.sum(table["size_bytes"]).as_py())
+    with progress("corpus: shingle sets", total=len(tasks), unit="parts") as advance:
+        for written in build.engine.run(work.collect_sets, tasks, size_bytes=size):
+            for bucket, place in written:
+                places.setdefault(bucket, []).append(place)
+            advance()
+    return places
 
 
-def _distinct(build: _Build, files: Iterator[SourceFile]) -> Iterator[SourceFile]:
-    """The first file of each content."""
-    for file in files:
-        if (first := build.survivors.get(file.swhid)) is not None:
-            build.drop(file.repository, file.path, "duplicate", of=first)
-            continue
-        build.survivors[file.swhid] = f"{file.repository}:{file.path}"
-        build.draft.count("passed")
-        yield file
-
-
-def _kept(build: _Build, survivors: Path) -> Iterator[SourceFile]:
-    """The survivors but for near-duplicates, each with its split."""
-    left_out = _near_duplicates(build, survivors)
-    bound = _held_out_bound(build, left_out)
-    for number, file in enumerate(read_files(survivors)):
-        if number in left_out:
-            continue
-        split = HELD_OUT if _share(file.swhid) < bound else TRAIN
-        build.draft.count("kept")
-        build.draft.count("kept_bytes", len(file.text.encode()))
-        if split == HELD_OUT:
-            build.draft.count("held_out")
-        yield replace(file, split=split)
-
-
-def _near_duplicates(build: _Build, survivors: Path) -> set[int]:
-    threshold = build.config.near_duplicate_threshold
-    if threshold is None:
-        return set()
-    names: list[tuple[str, str]] = []
-
-    def contents(advance: Advance) -> Iterator[bytes]:
-        for file in read_files(survivors):
-            names.append((file.repository, file.path))
-            yield file.text.encode()
+def _finish(build: _Build, decision: _Decision, parts: Sequence[str]) -> None:
+    """Write the shards: the files that stay, in the order of their sources."""
+    table, stays = decision.table, np.flatnonzero(decision.stays)
+    place_order = np.lexsort((table["row"].to_numpy()[stays], table["part"].to_numpy()[stays]))
+    ordered = stays[place_order]
+    sizes = table["size_bytes"].to_numpy()[ordered]
+    shard_of = (np.cumsum(sizes) - sizes) // SHARD_BYTES
+    tasks = [
+        _shard_task(build, decision, ordered[shard_of == shard], parts, number)
+        for number, shard in enumerate(np.unique(shard_of).tolist())
+    ]
+    with progress("corpus: finishing", total=len(tasks), unit="shards") as advance:
+        outcomes = build.engine.run(work.finish_shard, tasks, size_bytes=int(sizes.sum()))
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            build.dropped += outcome.dropped
+            build.draft.counts.update(outcome.counts)
+            build.draft.count("kept", outcome.rows)
+            storage.fetch(task.place, build.draft.path / "shards" / Path(task.place.partition("?")[0]).name)
             advance()
 
-    with progress("corpus: near-duplicates", total=build.draft.counts["passed"], unit="files") as advance:
-        found = list(near_duplicates(contents(advance), threshold=threshold))
-    for duplicate in found:
-        repository, path = names[duplicate.number]
-        of = ":".join(names[duplicate.of])
-        build.drop(repository, path, "near_duplicate", of=of, similarity=round(duplicate.similarity, 3))
-    return {duplicate.number for duplicate in found}
+
+def _shard_task(
+    build: _Build, decision: _Decision, numbers: NDArray[np.int64], parts: Sequence[str], shard: int
+) -> work.ShardTask:
+    table = decision.table.take(pa.array(numbers))
+    part_of, row_of = table["part"].to_numpy(), table["row"].to_numpy()
+    chosen = tuple((parts[part], row_of[part_of == part].astype(np.int64)) for part in np.unique(part_of).tolist())
+    sizes = np.bincount(decision.of, minlength=len(decision.of))[numbers]
+    cluster = pa.array(np.where(sizes > 1, table["swhid"].to_numpy(zero_copy_only=False), None), pa.string())
+    kept_bytes = _bytes_by_language(decision)
+    task = work.ShardTask(
+        parts=chosen,
+        clusters=pa.table({"cluster": cluster, "cluster_size": pa.array(sizes.astype(np.int32))}),
+        rules=build.rules,
+        held_out=_held_out_bound(build.config, decision),
+        weights=language_weights(build.config.sampling, kept_bytes),
+        place=storage.join(build.staging, f"shards/{shard:05d}.parquet"),
+        fingerprint="",
+    )
+    lists = [Path(name).read_bytes() for name in (*build.config.opt_outs, *build.config.malware.yara)]
+    inputs = (source_sha256(("core", "corpus")), table["identity"].to_pylist(), task.held_out, task.weights)
+    config, clusters = to_table(build.config), task.clusters.to_pydict()
+    return replace(task, fingerprint=_digest(*inputs, config, clusters, *lists))
 
 
-def _held_out_bound(build: _Build, left_out: set[int]) -> float:
+def _bytes_by_language(decision: _Decision) -> dict[str, int]:
+    kept = decision.table.filter(pa.array(decision.stays))
+    totals = kept.group_by("language").aggregate([("size_bytes", "sum")])
+    return dict(zip(totals["language"].to_pylist(), totals["size_bytes_sum"].to_pylist(), strict=True))
+
+
+def _held_out_bound(config: CorpusConfig, decision: _Decision) -> float:
     """The share below which a file is held out; raised to the lowest one where no file would be."""
-    shares = [_share(swhid) for number, swhid in enumerate(build.survivors) if number not in left_out]
-    if build.config.held_out == 0 or len(shares) < 2:
-        return build.config.held_out
-    return max(build.config.held_out, math.nextafter(min(shares), 1.0))
+    if config.held_out == 0 or decision.stays.sum() < 2:
+        return config.held_out
+    swhids = decision.table["swhid"].filter(pa.array(decision.stays)).to_pylist()
+    return max(config.held_out, math.nextafter(min(map(work.share, swhids)), 1.0))
 
 
-def _share(swhid: str) -> float:
-    """A number in [0, 1) that depends on the content alone, so that a file keeps its split when others come."""
-    return int.from_bytes(hashlib.sha256(swhid.encode()).digest()[:8], "big") / 2**64
+def _account(build: _Build, decision: _Decision, parts: Sequence[str]) -> None:
+    """The counts, the list of what was dropped, the Merkle root and the data card."""
+    draft = build.draft
+    if not draft.counts["kept"]:
+        raise _nothing_left([], build)
+    draft.counts.update(Counter(f"dropped_{row.reason}" for row in build.dropped))
+    with (draft.run / "dropped.jsonl").open("w", encoding="utf-8") as lines:
+        lines.writelines(
+            json.dumps({key: value for key, value in vars(row).items() if value}) + "\n" for row in build.dropped
+        )
+    write_tree(draft.path)
+    clusters = np.bincount(decision.of, minlength=len(decision.of))
+    card.write_card(
+        draft.path,
+        card.Account(
+            sources=_sources_kept(draft.path),
+            counts=dict(draft.counts),
+            steps=_funnel(build),
+            clusters=clusters[clusters > 1].tolist(),
+            settings=to_table(build.config),
+        ),
+    )
 
 
-def _nothing_left(sources: Sequence[Source], counts: Counter[str]) -> InputError:
-    places = ", ".join(str(source.root) for source in sources)
-    drops = {
-        name.removeprefix("dropped_"): number for name, number in counts.most_common() if name.startswith("dropped_")
-    }
-    account = ", ".join(f"{number} {name}" for name, number in drops.items())
+def _sources_kept(corpus: Path) -> list[tuple[str, str, int, int]]:
+    """(repository, commit, files, bytes) of what was kept, by name."""
+    columns = ["repository", "commit", "size_bytes"]
+    tables = [pq.read_table(shard, columns=columns) for shard in sorted((corpus / "shards").glob("*.parquet"))]
+    totals = pa.concat_tables(tables).group_by(columns[:2]).aggregate([("size_bytes", "count"), ("size_bytes", "sum")])
+    return sorted(zip(*(totals[name].to_pylist() for name in totals.column_names), strict=True))
+
+
+def _funnel(build: _Build) -> list[tuple[str, int, int]]:
+    """(stage, files that came, files that went on) in order."""
+    lost = Counter(row.stage for row in build.dropped)
+    steps, left = [], build.files
+    for name in STAGE_NAMES:
+        steps.append((name, left, left - lost[name]))
+        left -= lost[name]
+    return steps
+
+
+def _discard(build: _Build) -> None:
+    storage.remove(build.staging)
+    shutil.rmtree(build.draft.run / "staging", ignore_errors=True)
+
+
+def _digest(*values: Any) -> str:
+    return hashlib.sha256(pickle.dumps(values, protocol=4)).hexdigest()
+
+
+def _nothing_left(sources: Sequence[Source], build: _Build) -> InputError:
+    places = ", ".join(str(source.root) for source in sources[:5]) or "the sources"
+    drops = Counter(row.reason for row in build.dropped).most_common()
+    account = ", ".join(f"{number} {name}" for name, number in drops)
     hints = {
-        "no_license": "add a LICENSE file, or --set corpus.unlicensed=true to take files without one",
-        "not_permissive": "allow the licence by its SPDX id: --set 'corpus.allow=[\"GPL-3.0-only\"]'",
+        "no_license": "add a LICENSE file, or --set corpus.licenses.unlicensed=true to take files without one",
+        "not_permissive": "allow the licence by its SPDX id: --set 'corpus.licenses.allow=[\"GPL-3.0-only\"]'",
         "other_language": "add their languages to corpus.languages, or leave that setting out",
     }
-    hint = hints.get(next(iter(drops), ""), "give sources with code in a known language")
+    hint = hints.get(drops[0][0] if drops else "", "give sources with code in a known language")
     return InputError(f"no file of {places} can be used; dropped: {account}", hint=hint)

@@ -1,21 +1,49 @@
-"""Near-duplicates: MinHash finds candidate pairs, their true Jaccard similarity decides.
+"""Near-duplicates: sketches find the groups in which any may lie, true Jaccard similarity decides.
 
-The sketch is the paper's (250 permutations in 25 bands of 10 rows, threshold 0.7; Lozhkov et al. 2024, section 3.1).
-Candidates alone are wrong for about one removed file in eight (measured on 459 MB of code), so each pair is verified
-on its shingle sets, and a file goes only if it is that similar to a file that stays.
+Candidates alone are wrong for about one removed file in eight (measured on 459 MB of code), so every removal is
+verified on the shingle sets, and a file goes only for one that stays and is that similar to it. Files are numbered by
+how much they are to be kept: of two near-duplicates the one with the smaller number stays.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from starsmith.core.hashing import code_tokens, shingles
+from starsmith.core.errors import ConfigError
+from starsmith.corpus.sketch import BANDS, ROWS, SHINGLE_WORDS, jaccard
 
-SHINGLE_TOKENS = 5
-BANDS, ROWS = 25, 10
-_SKETCH_AT_ONCE = 4096  # shingles permuted in one go: bounds the memory
+COMPARED_WITH_ALL = 64  # kept files of a group: with so many a file is compared whether or not a key is shared
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateConfig:
+    """Removal of near-duplicates."""
+
+    threshold: float | None = 0.7  # Jaccard similarity from which a file goes; None keeps all
+    words: int = SHINGLE_WORDS  # in a shingle; files with fewer are compared by content alone
+    bands: int = BANDS  # more bands find more pairs, and more to verify
+    rows: int = ROWS  # values in one band
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ConfigError(f"threshold={self.threshold}: must lie in 0 to 1", hint="the default is 0.7")
+        if min(self.words, self.bands, self.rows) < 1 or self.bands * self.rows > 4096:
+            raise ConfigError(
+                f"words={self.words}, bands={self.bands}, rows={self.rows}: all from 1, and bands * rows at most 4096",
+                hint="the paper has 5, 25, 10",
+            )
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of a group of candidates."""
+
+    number: int
+    keys: NDArray[np.uint64]  # (bands,)
+    elements: NDArray[np.uint32]  # sorted distinct shingles
 
 
 @dataclass(frozen=True)
@@ -24,49 +52,56 @@ class Duplicate:
 
     number: int
     of: int
-    similarity: float  # true Jaccard of their sets of five-token shingles
+    similarity: float  # true Jaccard of their sets of shingles
 
 
-def near_duplicates(contents: Iterable[bytes], *, threshold: float) -> Iterator[Duplicate]:
-    """Files at least `threshold` similar to an earlier file that is kept; files are numbered as they come."""
-    permutations = _permutations()
-    kept: dict[int, NDArray[np.uint64]] = {}
-    buckets: dict[tuple[int, bytes], list[int]] = {}
-    for number, content in enumerate(contents):
-        own = np.unique(shingles(code_tokens(content).hashes, SHINGLE_TOKENS))
-        if not len(own):
+def groups(pairs: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """(count,) for each number the smallest that a chain of pairs (E, 2) leads to: equal ones are a group."""
+    labels: NDArray[np.int64] = _join(np.arange(count, dtype=np.int64), pairs)
+    return labels
+
+
+def left_out(members: Iterable[Member], threshold: float) -> Iterator[Duplicate]:
+    """Those of one group at least `threshold` similar to a member with a smaller number that stays.
+
+    The members come by rising number. One is compared with every kept member as long as these are few, else with
+    those that share a key; sets whose sizes alone rule the threshold out are not compared.
+    """
+    kept: dict[int, NDArray[np.uint32]] = {}
+    places: dict[tuple[int, int], list[int]] = {}
+    for member in members:
+        keys = list(enumerate(member.keys.tolist()))
+        near = kept if len(kept) <= COMPARED_WITH_ALL else {n for key in keys for n in places.get(key, ())}
+        scored = [
+            (jaccard(member.elements, kept[number]), -number)
+            for number in near
+            if _sizes_allow(len(member.elements), len(kept[number]), threshold)
+        ]
+        similarity, nearest = max(scored, default=(0.0, 0))
+        if similarity >= threshold:
+            yield Duplicate(member.number, -nearest, similarity)
             continue
-        keys = [(band, part.tobytes()) for band, part in enumerate(np.split(_sketch(own, permutations), BANDS))]
-        candidates = sorted({other for key in keys for other in buckets.get(key, ())})
-        scored = [(_jaccard(own, kept[other]), -other) for other in candidates]
-        best, nearest = max(scored, default=(0.0, 0))
-        if best >= threshold:
-            yield Duplicate(number, -nearest, best)
-            continue
-        kept[number] = own
+        kept[member.number] = member.elements
         for key in keys:
-            buckets.setdefault(key, []).append(number)
+            places.setdefault(key, []).append(member.number)
 
 
-def _permutations() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Multipliers (odd) and offsets of the hash functions x -> (a x + b) mod 2**64, high half kept."""
-    random = np.random.Generator(np.random.Philox(key=0x5A7E))
-    count = BANDS * ROWS
-    multipliers = random.integers(0, 2**64, count, np.uint64, endpoint=False) | np.uint64(1)
-    return multipliers, random.integers(0, 2**64, count, np.uint64, endpoint=False)
+def _sizes_allow(one: int, other: int, threshold: float) -> bool:
+    return min(one, other) >= threshold * max(one, other)
 
 
-def _sketch(own: NDArray[np.uint64], permutations: tuple[NDArray[np.uint64], NDArray[np.uint64]]) -> NDArray[np.uint32]:
-    """(BANDS * ROWS,) the smallest value of each hash function over the set."""
-    multipliers, offsets = permutations
-    smallest = np.full(len(multipliers), 2**32 - 1, np.uint32)
-    for start in range(0, len(own), _SKETCH_AT_ONCE):
-        with np.errstate(over="ignore"):
-            values = own[start : start + _SKETCH_AT_ONCE, None] * multipliers + offsets
-        smallest = np.minimum(smallest, (values >> np.uint64(32)).min(axis=0).astype(np.uint32))
-    return smallest
-
-
-def _jaccard(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> float:
-    shared = len(np.intersect1d(one, other, assume_unique=True))
-    return shared / (len(one) + len(other) - shared)
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _join(labels: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Union-find with path halving; the root of a set is its smallest number."""
+    for place in range(len(pairs)):
+        one, other = pairs[place, 0], pairs[place, 1]
+        while labels[one] != one:
+            labels[one] = labels[labels[one]]
+            one = labels[one]
+        while labels[other] != other:
+            labels[other] = labels[labels[other]]
+            other = labels[other]
+        labels[max(one, other)] = min(one, other)
+    for number in range(len(labels)):
+        labels[number] = labels[labels[number]]
+    return labels

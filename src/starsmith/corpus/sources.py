@@ -1,22 +1,36 @@
-"""Folders and git repositories become streams of raw files, each with where it lies.
+"""Folders, git repositories, archives and tables become units of raw files, each file with where it lies.
 
-A source lists its entries first (path and size) and reads content one file at a time, so that nothing is held in
-memory and a licence file can be read before the files it covers. Links and submodules are not followed.
+A source lists what it has and cuts it into units; a unit reads one file at a time, so that nothing is held in memory
+and another process can do it. Links and submodules are not followed, and nothing of a source is ever executed.
 """
 
 import os
 import platform
 import re
-import subprocess
+import stat
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from datetime import date
+from pathlib import Path
 from typing import Protocol
 
 from starsmith.core.errors import InputError
-from starsmith.corpus.licenses import NOTHING, Finding, looks_like_license_file
+from starsmith.corpus import archives, git, tables
+from starsmith.corpus.files import Drop, Unreadable
+from starsmith.corpus.licenses import NOTHING, Finding
+from starsmith.corpus.trees import UNIT_BYTES, Entry, Tree, Unit, in_path_order, plan_units, too_large
+
+__all__ = [
+    "UNIT_BYTES",
+    "FolderReader",
+    "FolderSource",
+    "Source",
+    "Unit",
+    "open_source",
+    "open_sources",
+    "standard_library",
+]
 
 # Folders in which nobody's source lies: version control, caches, and what was installed from elsewhere.
 _NOT_SOURCE = (
@@ -26,36 +40,13 @@ _NOT_SOURCE = (
 # In the standard library besides: tests, and what is made when the interpreter is built.
 _NOT_LIBRARY = rf"{_NOT_SOURCE}|tests?|idle_test|__phello__|lib-dynload|config-[^/]*"
 
-# git finds its repository by these before it looks at the folder; a hook that runs us sets them.
-_PLACE_VARIABLES = frozenset(
-    f"GIT_{name}"
-    for name in (
-        *("DIR", "WORK_TREE", "COMMON_DIR", "INDEX_FILE", "PREFIX", "NAMESPACE"),
-        *("OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES"),
-    )
-)
-# Nothing is fetched for a partial clone, no object stands in for another, nobody is asked for a password.
-_GIT_SETTINGS = {"GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file that a source has."""
-
-    path: str  # relative to the repository's root, `/` separated
-    size_bytes: int
-    key: str  # what the source reads it by
-
-
-Read = Callable[[Entry], bytes]  # raises OSError for what cannot be read
-
 
 class Source(Protocol):
     """A repository, or what stands for one."""
 
     @property
-    def root(self) -> Path:
-        """Where it lies on this machine; named in errors, and nowhere in a corpus."""
+    def root(self) -> Path | str:
+        """Where it lies; named in errors, and nowhere in a corpus."""
 
     @property
     def repository(self) -> str:
@@ -65,22 +56,27 @@ class Source(Protocol):
     def commit(self) -> str:
         """Full commit id, "" outside git."""
 
-    @property
-    def declared_license(self) -> Finding:
-        """Licence known from elsewhere of files for which none is found."""
-
-    def entries(self) -> list[Entry]:
-        """Every regular file, sorted by path."""
-        ...
-
-    def reader(self) -> AbstractContextManager[Read]:
-        """`with source.reader() as read: content = read(entry)`."""
+    def units(self, *, largest_bytes: int) -> list[Unit]:
+        """All of it in parts. Raises InputError for what the user can mend."""
         ...
 
 
 @dataclass(frozen=True)
+class FolderReader:
+    """Reads from disk: regular files only, also when something took a file's place since it was listed."""
+
+    def contents(self, entries: Sequence[Entry], largest_bytes: int) -> Generator[bytes | Drop]:
+        """The content of each entry in their order, or why there is none."""
+        for entry in entries:
+            try:
+                yield _read(entry.key, largest_bytes)
+            except OSError as error:
+                yield _unreadable(error)
+
+
+@dataclass(frozen=True)
 class FolderSource:
-    """A directory tree as it lies on disk."""
+    """A directory tree as it lies on disk, without the repositories in it."""
 
     root: Path
     repository: str
@@ -88,107 +84,79 @@ class FolderSource:
     declared_license: Finding = NOTHING
     skipped_folders: str = _NOT_SOURCE  # regular expression of their names
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> Iterator[Entry | Unreadable]:
         """Every regular file below the root but those in skipped folders; a closed folder is one unreadable entry."""
-        closed: list[OSError] = []
-        paths = [path for _, files in _walk(self.root, self.skipped_folders, closed) for path in files]
-        sizes = [(path, path.stat().st_size) for path in paths if path.is_file() and not path.is_symlink()]
-        sizes += [(Path(error.filename), 0) for error in closed]
-        return sorted((self._entry(path, size) for path, size in sizes), key=lambda entry: entry.path)
+        for found in _walk(self.root, self.skipped_folders):
+            if isinstance(found, OSError):
+                yield Unreadable(self._relative(os.fsdecode(found.filename)), self.repository, _unreadable(found))
+            elif isinstance(found, os.DirEntry):
+                yield self._entry(found)
 
     def repositories(self) -> list[Path]:
         """Git repositories inside it, the outermost of nested ones; none of their files is an entry."""
-        return sorted(path for found, _ in _walk(self.root, self.skipped_folders, []) for path in found)
+        return sorted(found for found in _walk(self.root, self.skipped_folders) if isinstance(found, Path))
 
-    @contextmanager
-    def reader(self) -> Iterator[Read]:
-        """Read from disk; an unreadable file raises OSError."""
-        yield lambda entry: Path(entry.key).read_bytes()
+    def units(self, *, largest_bytes: int) -> list[Unit]:
+        """Units of its files in path order."""
+        items = in_path_order(self.entries(), self.repository)
+        if not items:
+            raise InputError(f"{self.root} has no file", hint="give a folder with source code")
+        tree = Tree(
+            repository=self.repository, commit=self.commit, declared=self.declared_license, reader=FolderReader()
+        )
+        return plan_units(tree, items, largest_bytes=largest_bytes)
 
-    def _entry(self, path: Path, size_bytes: int) -> Entry:
-        relative = os.fsencode(path.relative_to(self.root).as_posix())  # names need not be UTF-8
-        return Entry(relative.decode("utf-8", "replace"), size_bytes, str(path))
+    def _entry(self, file: os.DirEntry[str]) -> Entry | Unreadable:
+        path = self._relative(file.path)
+        try:
+            status = file.stat(follow_symlinks=False)
+        except OSError as error:
+            return Unreadable(path, self.repository, _unreadable(error))
+        return Entry(path, status.st_size, file.path, version=str(status.st_mtime_ns))
 
-
-@dataclass(frozen=True)
-class GitSource:
-    """A git repository, bare or not, or a folder of one, at one commit. Uncommitted changes are not part of it."""
-
-    root: Path
-    repository: str
-    commit: str
-    folder: str = ""  # "" or "src/package/": only this part, and the licence files that hold for it
-    declared_license: Finding = NOTHING
-
-    def entries(self) -> list[Entry]:
-        """Every blob of the commit's tree that is a regular file."""
-        listing = _git(self.root, "ls-tree", "-r", "-l", "-z", "--full-tree", self.commit)
-        found = []
-        for line in listing.split(b"\0"):
-            if line:
-                meta, path = line.split(b"\t", 1)
-                mode, _, blob, size = meta.split()
-                name = path.decode("utf-8", "replace")
-                if mode in (b"100644", b"100755") and self._is_part(name):
-                    # A partial clone lacks blobs: no size, and reading it will say so.
-                    found.append(Entry(name, int(size) if size.isdigit() else 0, blob.decode()))
-        return sorted(found, key=lambda entry: entry.path)
-
-    @contextmanager
-    def reader(self) -> Iterator[Read]:
-        """Read blobs through one `git cat-file --batch`."""
-        command = ["git", "-C", str(self.root), "cat-file", "--batch"]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=_git_environment()) as process:  # noqa: S603
-            asks, answers = process.stdin, process.stdout
-            assert asks is not None
-            assert answers is not None
-
-            def read(entry: Entry) -> bytes:
-                asks.write(entry.key.encode() + b"\n")
-                asks.flush()
-                header = answers.readline().split()
-                if len(header) != 3:
-                    raise OSError(f"git has no object {entry.key}")
-                content = answers.read(int(header[2]))
-                answers.read(1)  # the line end after the content
-                return content
-
-            try:
-                yield read
-            finally:
-                asks.close()
-
-    def _is_part(self, path: str) -> bool:
-        if path.startswith(self.folder):
-            return True
-        above = PurePosixPath(self.folder).is_relative_to(PurePosixPath(path).parent)
-        return above and looks_like_license_file(path)
+    def _relative(self, path: str) -> str:
+        relative = path[len(str(self.root)) :].lstrip("/")
+        return relative if relative.isascii() else os.fsencode(relative).decode("utf-8", "replace")
 
 
-def open_sources(paths: Iterable[Path]) -> list[Source]:
-    """Each path as a source, and each repository that lies in a folder of several as a source of its own."""
+def open_sources(
+    places: Iterable[Path | str],
+    *,
+    revision: str | None = None,
+    since: date | None = None,
+    cache: Path | None = None,
+) -> list[Source]:
+    """Each place as a source, and each repository that lies in a folder of several as a source of its own."""
     found: list[Source] = []
-    for path in paths:
-        source = open_source(path)
+    for place in places:
+        source = open_source(place, revision=revision, since=since, cache=cache)
         inside = source.repositories() if isinstance(source, FolderSource) else []
-        if not inside or source.entries():
+        if not inside or not isinstance(source, FolderSource) or any(True for _ in source.entries()):
             found.append(source)
-        found += [open_source(repository) for repository in inside]
+        found += [git.found_repository(repository) for repository in inside]
     return found
 
 
-def open_source(path: Path) -> Source:
-    """A git repository, or a folder that is part of one, at HEAD; else the folder as it lies there."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist", hint="give a folder or a git repository")
-    if not path.is_dir():
-        raise InputError(f"{path} is a file", hint="give the folder that it lies in")
-    path = path.resolve()
-    if _is_repository(path):
-        commit = _git(path, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
-        return GitSource(path, _remote(path) or path.name, commit)
-    return _part_of_repository(path) or FolderSource(path, path.name)
+def open_source(
+    place: Path | str, *, revision: str | None = None, since: date | None = None, cache: Path | None = None
+) -> Source:
+    """What lies at a path or URL.
+
+    place     a git repository or a folder of one, another folder, an archive, a table or a folder or glob of them; the
+              URL of a git repository or of tables in object storage (a URL is a str: a Path would lose a slash)
+    revision  branch, tag or commit of a git repository instead of HEAD
+    since     of a git repository also every version of a file that a commit since then wrote
+    cache     where the repositories of URLs are kept; a folder in the user's home by default
+    """
+    if git.is_url(str(place)) and not tables.is_table(str(place)):
+        return git.fetch(str(place), cache or Path.home() / ".cache/starsmith/git", revision=revision, since=since)
+    source = _repository(place, revision, since) or _other(place)
+    if not isinstance(source, git.GitSource) and (revision is not None or since is not None):
+        wanted = f"revision {revision!r}" if revision is not None else f"since {since}"
+        raise InputError(
+            f"{place} is no git repository: it has no {wanted}", hint="give this for git repositories only"
+        )
+    return source
 
 
 def standard_library() -> Source:
@@ -201,64 +169,80 @@ def standard_library() -> Source:
     )
 
 
-def _is_repository(path: Path) -> bool:
-    return (path / ".git").exists() or ((path / "HEAD").is_file() and (path / "objects").is_dir())
-
-
-def _walk(root: Path, skipped_folders: str, closed: list[OSError]) -> Iterator[tuple[list[Path], list[Path]]]:
-    """The repositories and the files of each folder below `root`.
-
-    Not entered: repositories, links, folders of the skipped names and environments of installed packages. Folders that
-    cannot be read are added to `closed`.
-    """
-    for folder, subfolders, names in os.walk(root, onerror=closed.append):
-        if "pyvenv.cfg" in names:  # an environment, whatever its name
-            subfolders.clear()
-            continue
-        here = Path(folder)
-        kept = [name for name in subfolders if not (re.fullmatch(skipped_folders, name) or (here / name).is_symlink())]
-        repositories = [here / name for name in kept if _is_repository(here / name)]
-        subfolders[:] = [name for name in kept if here / name not in repositories]
-        yield repositories, [here / name for name in names]
-
-
-def _part_of_repository(path: Path) -> GitSource | None:
-    """The enclosing git repository, restricted to `path`, when its HEAD has files there."""
-    try:
-        top, folder = _git(path, "rev-parse", "--show-toplevel", "--show-prefix").decode().splitlines()
-        root = Path(top)
-        commit = _git(root, "rev-parse", "--verify", "HEAD^{commit}").decode().strip()
-        tracked = _git(root, "ls-tree", "-z", "--full-tree", "--name-only", commit, folder)
-    except (InputError, ValueError):  # no repository, none with a commit, or no git: a folder like any other
+def _repository(place: Path | str, revision: str | None, since: date | None) -> git.GitSource | None:
+    path = Path(place)
+    if not path.is_dir():
         return None
-    return GitSource(root, _remote(root) or root.name, commit, folder) if tracked and folder else None
+    path = path.resolve()
+    if git.is_repository(path):
+        return git.open_repository(path, revision=revision, since=since)
+    return git.part_of_repository(path, revision=revision, since=since)
 
 
-def _remote(path: Path) -> str:
-    """URL of the remote `origin`, without a user name or password in it; "" if there is none."""
+def _other(place: Path | str) -> Source:
+    """A folder, an archive or tables."""
+    path = Path(place)
+    if path.is_dir():
+        path = path.resolve()
+        return tables.open_folder(path) or FolderSource(path, path.name)
+    if path.is_file() and archives.is_archive(path.name):
+        return archives.open_archive(path)
+    if tables.is_table(str(place)):
+        return tables.open_tables(place)
+    if not path.exists():
+        raise InputError(f"{place} does not exist", hint="give a folder, a git repository, an archive or a table")
+    endings = f"an archive ({' '.join(archives.SUFFIXES)}) nor a table ({' '.join(tables.SUFFIXES)})"
+    raise InputError(
+        f"{place} is a file, by its name neither {endings}",
+        hint="give the folder that it lies in",
+    )
+
+
+def _walk(root: Path, skipped_folders: str) -> Iterator["os.DirEntry[str] | Path | OSError"]:
+    """The regular files below `root`; a Path for each repository and an error for each folder that cannot be read.
+
+    Not entered: repositories, links, folders of the skipped names and environments of installed packages.
+    """
+    skipped = re.compile(skipped_folders)
+    waiting = [str(root)]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as listing:
+                children = sorted(listing, key=lambda child: child.name)
+        except OSError as error:
+            yield error
+            continue
+        names = {child.name for child in children}
+        if "pyvenv.cfg" in names:  # an environment, whatever its name
+            continue
+        if folder != str(root) and (".git" in names or {"HEAD", "objects", "refs"} <= names):
+            yield Path(folder)
+            continue
+        yield from (child for child in children if child.is_file(follow_symlinks=False))
+        folders = [child for child in children if child.is_dir(follow_symlinks=False)]
+        waiting += [child.path for child in reversed(folders) if not skipped.fullmatch(child.name)]
+
+
+def _read(path: str, largest_bytes: int) -> bytes | Drop:
+    # A pipe must not be waited for, nor a link followed, that was put here after the listing.
+    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        url = _git(path, "config", "--get", "remote.origin.url").decode().strip()
-    except InputError:
-        return ""
-    scheme, separator, rest = url.partition("://")
-    host, slash, name = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{name}" if separator else url
+        status = os.fstat(number)
+        if not stat.S_ISREG(status.st_mode):
+            return Drop("unreadable", "it is no longer a regular file")
+        if status.st_size > largest_bytes:
+            return too_large(status.st_size, largest_bytes)
+        with os.fdopen(number, "rb", buffering=0, closefd=False) as file:
+            content = file.read(status.st_size + 1) or b""
+    finally:
+        os.close(number)
+    if len(content) != status.st_size:
+        return Drop(
+            "unreadable", f"{len(content):,} bytes were read of {status.st_size:,}: it changed while being read"
+        )
+    return content
 
 
-def _git(path: Path, *arguments: str) -> bytes:
-    command = ["git", "-C", str(path), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, check=True, env=_git_environment()).stdout  # noqa: S603
-    except FileNotFoundError:
-        raise InputError(f"{path} is a git repository, and git is not installed", hint="install git") from None
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        fatal = next((line for line in lines if line.startswith("fatal:")), lines[-1]).removeprefix("fatal: ")
-        raise InputError(
-            f"git cannot read {path}: {fatal}", hint="check it with git log; it needs at least one commit"
-        ) from None
-
-
-def _git_environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in _PLACE_VARIABLES}
-    return {**kept, **_GIT_SETTINGS}
+def _unreadable(error: OSError) -> Drop:
+    return Drop("unreadable", error.strerror or str(error))

@@ -94,6 +94,14 @@ class Tokenizer:
         """`encode` for many texts, on all cores."""
         return [encoding.ids for encoding in self._plain.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def encode_marked(self, text: str, controls: Sequence[int]) -> list[int]:
+        """`encode`, but the control tokens at the character offsets `controls` get their ids; no others do."""
+        pieces, control_ids = split_at_controls(text, controls)
+        ids = self.encode(pieces[0])
+        for control_id, piece in zip(control_ids, pieces[1:], strict=True):
+            ids += [control_id, *self.encode(piece)]
+        return ids
+
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt that its author wrote with special tokens in it, as `<fim_prefix>` by many editors."""
         ids: list[int] = self._with_specials.encode(text, add_special_tokens=False).ids
@@ -114,6 +122,23 @@ class Tokenizer:
         special = len(SPECIAL_TOKENS)
         tokens = (self._plain.id_to_token(token_id) or "" for token_id in range(special, self.vocab_size))
         return [b""] * special + [bytes(byte_of[character] for character in token) for token in tokens]
+
+
+def split_at_controls(text: str, controls: Sequence[int]) -> tuple[list[str], list[int]]:
+    """The pieces of `text` around the control tokens at the character offsets `controls`, and those tokens' ids."""
+    pieces, ids, done = [], [], 0
+    for offset in controls:
+        end = text.find(">", offset) + 1
+        token = text[offset:end]
+        if token not in SPECIAL_TOKENS:
+            raise ArtifactError(
+                f"a text has {token[:40]!r} at character {offset}, where its record says that a control token stands",
+                hint="rebuild the corpus: starsmith corpus build",
+            )
+        pieces.append(text[done:offset])
+        ids.append(SPECIAL_TOKENS.index(token))
+        done = end
+    return [*pieces, text[done:]], ids
 
 
 def _byte_of_character() -> dict[str, int]:

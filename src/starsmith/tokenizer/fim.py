@@ -101,6 +101,8 @@ def _recode(
     shares  for each inner border, the share of that token's bytes (below 1) that goes to the part before it
     """
     pieces = [list(ids[start:end]) for start, end in itertools.pairwise(borders)]
+    if any(token_id in STOP_TOKENS for piece in pieces for token_id in piece):
+        return pieces  # a control token has no bytes: it would be lost
     text = tokenizer.decode_bytes(ids[borders[0] : borders[-1]])
     cuts = [0]
     for border, share in zip(borders[1:-1], shares, strict=True):

@@ -54,7 +54,7 @@ class TokensConfig:
 
 
 def run(config: TokensConfig, *, corpus: Path, tokenizer: Path, out: Path) -> None:
-    """Encode every file of `corpus`, training and held-out, as data: no file can put in a control token."""
+    """Encode every file of `corpus`, training and held-out, as data: no control token gets in but those that the corpus put."""
     kept = artifact.read(corpus, kind="corpus").counts.get("kept", 0)
     artifact.read(tokenizer, kind="tokenizer")
     vocabulary = Tokenizer.load(tokenizer)
@@ -137,7 +137,10 @@ class _ShardWriter:
 
 def _encode(files: Iterator[SourceFile], vocabulary: Tokenizer) -> Iterator[tuple[SourceFile, list[int]]]:
     while batch := list(itertools.islice(files, _FILES_AT_ONCE)):
-        yield from zip(batch, vocabulary.encode_batch([file.text for file in batch]), strict=True)
+        plain = [file for file in batch if not file.controls]
+        encoded = iter(vocabulary.encode_batch([file.text for file in plain]))
+        for file in batch:
+            yield file, vocabulary.encode_marked(file.text, file.controls) if file.controls else next(encoded)
 
 
 def _row(file: SourceFile, shard: int, start: int, end: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from starsmith.core import artifact
 from starsmith.core.console import Advance, progress
 from starsmith.core.errors import ConfigError, InputError
 from starsmith.core.records import TRAIN, read_files
-from starsmith.tokenizer.bpe import FILE_NAME, SPECIAL_TOKENS
+from starsmith.tokenizer.bpe import FILE_NAME, SPECIAL_TOKENS, split_at_controls
 
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256  # every control token and every byte
 
@@ -50,7 +50,7 @@ def _texts(corpus: Path, draft: artifact.Draft, advance: Advance) -> Iterator[st
     for file in read_files(corpus, split=TRAIN):
         draft.count("files")
         draft.count("characters", len(file.text))
-        yield file.text
+        yield from split_at_controls(file.text, file.controls)[0] if file.controls else [file.text]
         advance()
 
 

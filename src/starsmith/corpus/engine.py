@@ -1,0 +1,117 @@
+"""Where the work runs: tasks side by side and one grouping, on this machine or on a Ray cluster, through Daft.
+
+This is the one module that knows Daft. A task is a picklable value and a module-level function of it; what it reads
+and writes are Parquet files, so that the outcome does not depend on where or how often a task ran. Another engine
+would have to offer these two functions.
+"""
+
+import importlib
+import logging
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from starsmith.core.errors import InputError, StarsmithError
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+
+# Neither library may report home; both read this when they are imported.
+_QUIET = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+IN_PROCESS_BYTES = 16 * 2**20  # below this, starting other processes costs more than the work
+
+
+@dataclass(frozen=True)
+class Engine:
+    """This machine, or the Ray cluster at an address ("auto", "host:6379", "ray://host:10001")."""
+
+    ray_address: str | None = None
+
+    def run(
+        self, function: Callable[[Task], Outcome], tasks: Sequence[Task], *, size_bytes: int | None = None
+    ) -> Iterator[Outcome]:
+        """The outcome of each task, in order, as they come.
+
+        function    importable by name in another process
+        size_bytes  of the content behind all tasks: small work stays in this process
+
+        A StarsmithError of a task is raised here; after it no outcome comes.
+        """
+        daft = self._daft()
+        small = len(tasks) < 2 or (size_bytes is not None and size_bytes < IN_PROCESS_BYTES)
+        call = _remote(daft, function, own_process=not small and self.ray_address is None)
+        frame = daft.from_pydict({"task": [pickle.dumps(task) for task in tasks]})
+        if self.ray_address is not None:
+            frame = frame.into_partitions(max(len(tasks), 1))
+        for row in frame.select(call(frame["task"]).alias("outcome")).iter_rows():
+            outcome = pickle.loads(row["outcome"])  # noqa: S301 written by our own tasks
+            if isinstance(outcome, StarsmithError):
+                raise outcome
+            yield outcome
+
+    def meeting_places(self, numbers: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """(E, 2) pairs (smallest number of a group, another of it) of every group of rows that share a key.
+
+        numbers  (N,) of the rows
+        keys     (N, K): two rows meet when they have the same key in the same column
+        """
+        daft = self._daft()
+        columns = {
+            "number": pa.array(np.repeat(numbers, keys.shape[1])),
+            "place": pa.array(np.tile(np.arange(keys.shape[1], dtype=np.int16), len(numbers))),
+            "key": pa.array(keys.reshape(-1)),
+        }
+        number = daft.col("number")
+        groups = (
+            daft.from_arrow(pa.table(columns))
+            .groupby("place", "key")
+            .agg(number.min().alias("first"), number.list_agg().alias("number"))
+            .where(daft.col("number").list_count() > 1)
+        )
+        pairs = groups.explode("number").where(daft.col("first") != number).select("first", "number").distinct()
+        found = pairs.to_arrow()
+        stacked = np.stack([found["first"].to_numpy(), found["number"].to_numpy()], axis=1)
+        return stacked[np.lexsort((stacked[:, 1], stacked[:, 0]))]
+
+    def _daft(self) -> Any:
+        os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+        daft = importlib.import_module("daft")
+        if self.ray_address is not None:
+            _join_cluster(daft, self.ray_address)
+        return daft
+
+
+def _join_cluster(daft: Any, address: str) -> None:
+    try:
+        ray = importlib.import_module("ray")
+    except ModuleNotFoundError:
+        raise InputError(
+            "a Ray cluster needs ray, which is not installed", hint="pip install 'starsmith[ray]'"
+        ) from None
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+        except (ConnectionError, ValueError) as error:
+            raise InputError(f"no Ray cluster answers at {address}: {error}", hint="ray status") from None
+    daft.set_runner_ray(noop_if_initialized=True)
+
+
+def _remote(daft: Any, function: Callable[[Any], Any], *, own_process: bool) -> Any:
+    """`function` as a Daft function from a column of pickled tasks to one of pickled outcomes, one task at a time."""
+
+    def call(tasks: Any) -> list[bytes]:
+        outcomes: list[Any] = []
+        for task in tasks.to_pylist():
+            try:
+                outcomes.append(function(pickle.loads(task)))  # noqa: S301 made by `run` above
+            except StarsmithError as error:
+                outcomes.append(error)
+        return [pickle.dumps(outcome) for outcome in outcomes]
+
+    return daft.func.batch(return_dtype=daft.DataType.binary(), batch_size=1, use_process=own_process)(call)

@@ -1,0 +1,297 @@
+"""The three tasks of a build: read a unit and judge its files, compare a group, finish a shard.
+
+Each is a function from a picklable task to a small outcome; tables pass between them through storage (`shards.STAGED`),
+never through the engine. A task that was done with the same fingerprint is not done again, which is how an
+interrupted build goes on and how a lost worker costs only its own task.
+"""
+
+import hashlib
+import pickle
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from starsmith.core.records import HELD_OUT, TRAIN, sha256_of, swhid_of
+from starsmith.corpus import duplicates, shards, storage
+from starsmith.corpus.duplicates import Member
+from starsmith.corpus.files import CODE, Drop, RawFile, Unreadable
+from starsmith.corpus.signals import signals
+from starsmith.corpus.sketch import keys_of, shingle_set
+from starsmith.corpus.trees import Unit
+from starsmith.corpus.stages import (
+    LATE_STAGES,
+    READ_STAGES,
+    Examination,
+    Rules,
+    first_objection,
+    rendered_forms,
+)
+
+Outcome = TypeVar("Outcome")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A file that went, for the list of them."""
+
+    repository: str
+    path: str
+    stage: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass
+class Tally:
+    """What became of the files of one task."""
+
+    files: int = 0
+    rows: int = 0
+    dropped: list[Dropped] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """Read one unit of a source."""
+
+    unit: Unit
+    rules: Rules
+    place: str  # of the Parquet file that is written, and beside it of the outcome
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class CollectTask:
+    """Take the shingle sets of the files in groups out of one staged table."""
+
+    staged: str
+    rows: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    labels: NDArray[np.int64]  # group of each
+    buckets: NDArray[np.int64]  # the task that compares the group
+    place: str  # {bucket} stands for its number
+    words: int
+
+
+@dataclass(frozen=True)
+class CompareTask:
+    """Compare the members of the groups of one bucket."""
+
+    places: tuple[str, ...]
+    threshold: float
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """Finish the files of one shard."""
+
+    parts: tuple[tuple[str, NDArray[np.int64]], ...]  # staged table and the rows of it that are left
+    clusters: pa.Table  # of those rows, in the same order: cluster, cluster_size
+    rules: Rules
+    held_out: float  # share of the files, by a hash of the content
+    weights: dict[str, float]  # of languages
+    place: str
+    fingerprint: str
+
+
+def read_unit(task: ReadTask) -> Tally:
+    """Judge every file of a unit and stage those that pass all stages before duplicates."""
+    return _once(task.place, task.fingerprint, lambda: _read_unit(task))
+
+
+def finish_shard(task: ShardTask) -> Tally:
+    """Take the files of a shard through the last stages and write it."""
+    return _once(task.place, task.fingerprint, lambda: _finish_shard(task))
+
+
+def collect_sets(task: CollectTask) -> list[tuple[int, str]]:
+    """Write the shingle sets of one staged table, a file for each bucket; returns (bucket, place)."""
+    table = storage.read_table(task.staged, ["text", "keys"])
+    written = []
+    for bucket in np.unique(task.buckets).tolist():
+        chosen = np.flatnonzero(task.buckets == bucket)
+        part = table.take(pa.array(task.rows[chosen]))
+        sets = [shingle_set(text.encode(), task.words) for text in part["text"].to_pylist()]
+        columns = {
+            "number": pa.array(task.numbers[chosen]),
+            "label": pa.array(task.labels[chosen]),
+            "keys": part["keys"],
+            "elements": pa.array([own.tobytes() for own in sets], pa.large_binary()),
+        }
+        place = task.place.format(bucket=bucket)
+        storage.write_table(pa.table(columns), place, storage.STAGED)
+        written.append((bucket, place))
+    return written
+
+
+def compare(task: CompareTask) -> list[duplicates.Duplicate]:
+    """The files of one bucket that go for others."""
+    table = pa.concat_tables([storage.read_table(place) for place in task.places])
+    table = table.sort_by([("label", "ascending"), ("number", "ascending")])
+    labels = table["label"].to_numpy()
+    found: list[duplicates.Duplicate] = []
+    for start, end in _runs(labels):
+        found += duplicates.left_out(_members(table.slice(start, end - start)), task.threshold)
+    return found
+
+
+def _read_unit(task: ReadTask) -> Tally:
+    account, rows, rules = Tally(), [], _shared(task.rules)
+    for file in task.unit.files():
+        account.files += 1
+        if isinstance(file, Unreadable):
+            account.dropped.append(Dropped(file.repository, file.path, "read", file.drop.reason, file.drop.detail))
+            continue
+        rows += _judge(file, rules, account)
+    account.rows = len(rows)
+    storage.write_table(pa.Table.from_pylist(rows, schema=shards.STAGED), task.place, storage.STAGED)
+    return account
+
+
+def _judge(file: RawFile, rules: Rules, account: Tally) -> Iterator[Row]:
+    for form in rendered_forms(file, rules):
+        if isinstance(form, Drop):
+            objection: tuple[str, Drop] | None = ("read", form)
+        else:
+            found = Examination(form)
+            objection = first_objection(found, rules, READ_STAGES)
+        if objection is not None:
+            stage, drop = objection
+            account.dropped.append(Dropped(file.repository, file.path, stage, drop.reason, drop.detail))
+            continue
+        yield _staged_row(file, found, rules)
+
+
+def _staged_row(file: RawFile, found: Examination, rules: Rules) -> Row:
+    config = rules.config
+    swhid = swhid_of(file.content)
+    seen = found.statistics
+    assert seen is not None
+    keys = keys_of(
+        found.content, words=config.duplicates.words, bands=config.duplicates.bands, rows=config.duplicates.rows
+    )
+    return {
+        "path": file.path,
+        "text": found.text,
+        "language": found.language,
+        "license": found.license.expression,
+        "license_evidence": found.license.evidence,
+        "repository": file.repository,
+        "commit": file.commit,
+        "swhid": swhid,
+        "sha256": sha256_of(file.content),
+        "controls": found.file.controls,
+        "kind": found.file.kind,
+        "size_bytes": len(file.content),
+        "stars": file.stars,
+        "date": file.date,
+        "identity": swhid if found.file.kind == CODE else f"{found.file.kind} {swhid}",
+        "license_rank": config.licenses.rank(found.license),
+        "keys": keys,
+        **asdict(signals(file.path, found.language, found.text, found.content, seen)),
+    }
+
+
+def _members(table: pa.Table) -> Iterator[Member]:
+    for row in table.to_pylist():
+        elements = np.frombuffer(row["elements"], np.uint32)
+        yield Member(row["number"], np.array(row["keys"], np.uint64), elements)
+
+
+def _runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """(start, end) of each run of equal values."""
+    borders = np.flatnonzero(np.diff(values)) + 1
+    edges = [0, *borders.tolist(), len(values)]
+    yield from zip(edges[:-1], edges[1:], strict=True)
+
+
+def _finish_shard(task: ShardTask) -> Tally:
+    account, rows = Tally(), []
+    rules = _shared(task.rules)
+    staged = [name for name in shards.STAGED.names if name not in ("identity", "license_rank", "keys")]
+    tables = [storage.read_table(place, staged).take(pa.array(chosen)) for place, chosen in task.parts]
+    clusters = task.clusters.to_pylist()
+    for row in (row for table in tables for batch in table.to_batches(256) for row in batch.to_pylist()):
+        row |= clusters[account.files]
+        account.files += 1
+        if (finished := _finish(row, rules, task, account)) is not None:
+            rows.append(finished)
+    account.rows = len(rows)
+    # Like beside like: one language's files, and in it a repository's, compress best together.
+    rows.sort(key=lambda row: (row["language"], row["repository"], row["path"], row["kind"]))
+    storage.write_table(pa.Table.from_pylist(rows, schema=shards.SCHEMA), task.place, storage.KEPT)
+    return account
+
+
+def _finish(row: Row, rules: Rules, task: ShardTask, account: Tally) -> Row | None:
+    found = Examination(_raw_file(row), text=row["text"], language=row["language"])
+    if (objection := first_objection(found, rules, LATE_STAGES)) is not None:
+        stage, drop = objection
+        account.dropped.append(Dropped(row["repository"], row["path"], stage, drop.reason, drop.detail))
+        return None
+    redacted = found.redacted
+    assert redacted is not None
+    for kind, number in redacted.counts.items():
+        account.counts[f"redacted_{kind}"] += number
+    split = HELD_OUT if share(row["swhid"]) < task.held_out else TRAIN
+    account.counts["held_out"] += split == HELD_OUT
+    account.counts["kept_bytes"] += len(redacted.text.encode())
+    own_weight = rules.config.sampling.repositories.get(row["repository"], 1.0)
+    return {
+        **row,
+        "text": redacted.text,
+        "controls": redacted.controls,
+        "split": split,
+        "redactions": sum(redacted.counts.values()),
+        "weight": task.weights.get(row["language"], 1.0) * own_weight,
+    }
+
+
+def _raw_file(row: Row) -> RawFile:
+    """The file as the last stages ask of it; its content is that of its text."""
+    return RawFile(
+        path=row["path"],
+        content=row["text"].encode(),
+        repository=row["repository"],
+        kind=row["kind"],
+        controls=tuple(row["controls"]),
+    )
+
+
+def share(swhid: str) -> float:
+    """A number in [0, 1) that depends on the content alone, so that a file keeps its split when others come."""
+    return int.from_bytes(hashlib.sha256(swhid.encode()).digest()[:8], "big") / 2**64
+
+
+def _once(place: str, fingerprint: str, work: Callable[[], Tally]) -> Tally:
+    """Do the work, unless it was done before: its outcome then stands beside its table."""
+    marker = place.replace(".parquet", ".json")
+    known = storage.read_json(marker)
+    if known is not None and known["fingerprint"] == fingerprint:
+        return Tally(
+            known["files"], known["rows"], [Dropped(*row) for row in known["dropped"]], Counter(known["counts"])
+        )
+    account = work()
+    rows = [[row.repository, row.path, row.stage, row.reason, row.detail] for row in account.dropped]
+    outcome = {"files": account.files, "rows": account.rows, "dropped": rows, "counts": dict(account.counts)}
+    storage.write_json({"fingerprint": fingerprint, **outcome}, marker)
+    return account
+
+
+def _shared(rules: Rules) -> Rules:
+    """One object for equal rules, so that a process opens its lists and scanners once."""
+    return _opened(pickle.dumps(rules))
+
+
+@lru_cache(maxsize=2)
+def _opened(pickled: bytes) -> Rules:
+    rules: Rules = pickle.loads(pickled)  # noqa: S301 pickled above
+    return rules
