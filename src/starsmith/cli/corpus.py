@@ -50,7 +50,7 @@ def build(
 
     config = load_config("corpus", stage.CorpusConfig, recipe, overrides)
     day = since.date() if since else None
-    found = open_sources(sources, revision=revision, since=day) or [standard_library()]
+    found = open_sources(sources, revision=revision, since=day, threads=config.threads) or [standard_library()]
     stage.run(config, sources=found, out=out, benchmarks=benchmarks, engine=Engine(ray_address), staging=staging)
     click.echo((out / "card.md").read_text(encoding="utf-8"))
 

@@ -1,7 +1,7 @@
 """Stage: sources become a governed corpus, in which every file is kept, or dropped for a reason that is counted.
 
-Three rounds of tasks (`work`), which an engine runs side by side: units are read and their files judged; near-duplicates
-are looked for in groups whose sketches meet; shards are finished. Between them the driver holds a few hundred bytes a
+Three rounds of tasks (`work`), which an engine runs side by side: units are read and their files judged; the files
+whose sketches meet are compared; shards are finished. Between them the driver holds a few hundred bytes a
 file and no text. What is done is kept in `run/` of the unfinished artefact, so the same command goes on where an
 interrupted one stopped.
 """
@@ -110,7 +110,7 @@ def run(
             _discard(build)
             raise _nothing_left(sources, build)
         _finish(build, decision, parts)
-        _account(build, decision, parts)
+        _account(build, decision)
         _discard(build)
 
 
@@ -217,7 +217,8 @@ def _buckets(labels: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.
     names, group_of = np.unique(labels, return_inverse=True)
     group_bytes = np.bincount(group_of, sizes, len(names))
     bucket_of_group = (np.cumsum(group_bytes) - group_bytes) // BUCKET_BYTES
-    return bucket_of_group.astype(np.int64)[group_of]
+    found: NDArray[np.int64] = bucket_of_group.astype(np.int64)[group_of]
+    return found
 
 
 def _collect(
@@ -310,7 +311,7 @@ def _held_out_bound(config: CorpusConfig, decision: _Decision) -> float:
     return max(config.held_out, math.nextafter(min(map(work.share, swhids)), 1.0))
 
 
-def _account(build: _Build, decision: _Decision, parts: Sequence[str]) -> None:
+def _account(build: _Build, decision: _Decision) -> None:
     """The counts, the list of what was dropped, the Merkle root and the data card."""
     draft = build.draft
     if not draft.counts["kept"]:

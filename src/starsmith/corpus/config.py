@@ -12,6 +12,7 @@ from starsmith.corpus.malware import MalwareConfig
 from starsmith.corpus.policy import LicensePolicy
 from starsmith.corpus.redaction import RedactionConfig
 from starsmith.corpus.sampling import SamplingConfig
+from starsmith.corpus.threads import ThreadConfig
 
 NOTEBOOK_FORMS = ("script", "structured")
 
@@ -33,6 +34,7 @@ class CorpusConfig:
     redaction: RedactionConfig = field(default_factory=RedactionConfig)
     decontamination: DecontaminationConfig = field(default_factory=DecontaminationConfig)
     malware: MalwareConfig = field(default_factory=MalwareConfig)
+    threads: ThreadConfig = field(default_factory=ThreadConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:

@@ -90,7 +90,7 @@ def _sizes_allow(one: int, other: int, threshold: float) -> bool:
     return min(one, other) >= threshold * max(one, other)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _join(labels: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Union-find with path halving; the root of a set is its smallest number."""
     for place in range(len(pairs)):

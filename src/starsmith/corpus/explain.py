@@ -38,16 +38,17 @@ def explain(path: Path, rules: Rules, *, corpus: Path | None = None) -> Iterator
 
     corpus  compare with the files of this corpus for the stages that look for duplicates
     """
-    for form in _forms(_find(path, rules), rules):
+    file = _find(path, rules)
+    for form in _forms(file, rules):
         if isinstance(form, Drop):
             yield Word("read", "drops", f"{form.reason}: {form.detail}")
             continue
         yield Word("read", "passes", _origin(form))
-        yield from _through_stages(form, rules, corpus)
+        found = Examination(form, swhid=swhid_of(file.content) if isinstance(file, RawFile) else "")
+        yield from _through_stages(found, rules, corpus)
 
 
-def _through_stages(form: RawFile, rules: Rules, corpus: Path | None) -> Iterator[Word]:
-    found = Examination(form)
+def _through_stages(found: Examination, rules: Rules, corpus: Path | None) -> Iterator[Word]:
     words = _words(found, rules, READ_STAGES)
     for word in words:
         yield word
@@ -100,7 +101,8 @@ def _source_of(path: Path) -> Source:
 
 def _origin(file: RawFile) -> str:
     commit = f" at {file.commit[:12]}" if file.commit else ""
-    return f"{file.path} of {file.repository}{commit}, {len(file.content):,} bytes as {file.kind}, {swhid_of(file.content)}"
+    size = f"{len(file.content):,} bytes as {file.kind}"
+    return f"{file.path} of {file.repository}{commit}, {size}, {swhid_of(file.content)}"
 
 
 def _compare(found: Examination, rules: Rules, corpus: Path | None) -> Iterator[Word]:
@@ -108,7 +110,7 @@ def _compare(found: Examination, rules: Rules, corpus: Path | None) -> Iterator[
         for stage in (DUPLICATES, NEAR_DUPLICATES):
             yield Word(stage, "passes", "compared with nothing: give a corpus to compare with")
         return
-    swhid, config = swhid_of(found.file.content), rules.config.duplicates
+    swhid, config = found.swhid, rules.config.duplicates
     own = shingle_set(found.content, config.words)
     best, nearest = 0.0, ""
     for shard in sorted((corpus / "shards").glob("*.parquet")):

@@ -36,7 +36,7 @@ def _word_bytes() -> NDArray[np.uint8]:
 _WORD_BYTES = _word_bytes()
 
 
-@njit(cache=True, nogil=True, inline="always")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, inline="always")
 def _mix(value: np.uint64) -> np.uint64:
     """The splitmix64 finaliser (Steele, Lea, Flood 2014)."""
     value = (value ^ (value >> uint64(30))) * _MIX_1
@@ -44,7 +44,7 @@ def _mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> uint64(31))
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def word_shingles(data: NDArray[np.uint8], words: int) -> NDArray[np.uint64]:
     """(max(W - words + 1, 0),) a 64-bit hash of every `words` consecutive words of (B,) bytes, in order."""
     found = np.empty(len(data) // 2 + 1, np.uint64)
@@ -72,7 +72,7 @@ def word_shingles(data: NDArray[np.uint8], words: int) -> NDArray[np.uint64]:
     return found[:count]
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def similarity_sketch(elements: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
     """(size,) values of the set of `elements` (repetitions change nothing); two sets agree in a share J of them.
 
@@ -99,7 +99,7 @@ def similarity_sketch(elements: NDArray[np.uint64], size: int) -> NDArray[np.uin
     return values
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def band_keys(sketch: NDArray[np.uint64], bands: int, rows: int) -> NDArray[np.uint64]:
     """(bands,) one hash for the `rows` values of each band, different for equal values of another band."""
     keys = np.empty(bands, np.uint64)
@@ -111,7 +111,7 @@ def band_keys(sketch: NDArray[np.uint64], bands: int, rows: int) -> NDArray[np.u
     return keys
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def jaccard(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
     """Jaccard similarity of two sorted sets without repetitions; 0.0 for two empty ones."""
     here, there, shared = 0, 0, 0

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Protocol
 
 from starsmith.core.errors import InputError
-from starsmith.corpus import archives, git, tables
+from starsmith.corpus import archives, git, tables, thread_dumps
 from starsmith.corpus.files import Drop, Unreadable
 from starsmith.corpus.licenses import NOTHING, Finding
+from starsmith.corpus.threads import ThreadConfig
 from starsmith.corpus.trees import UNIT_BYTES, Entry, Tree, Unit, in_path_order, plan_units, too_large
 
 __all__ = [
@@ -125,11 +126,12 @@ def open_sources(
     revision: str | None = None,
     since: date | None = None,
     cache: Path | None = None,
+    threads: ThreadConfig = ThreadConfig(),  # noqa: B008 frozen
 ) -> list[Source]:
     """Each place as a source, and each repository that lies in a folder of several as a source of its own."""
     found: list[Source] = []
     for place in places:
-        source = open_source(place, revision=revision, since=since, cache=cache)
+        source = open_source(place, revision=revision, since=since, cache=cache, threads=threads)
         inside = source.repositories() if isinstance(source, FolderSource) else []
         if not inside or not isinstance(source, FolderSource) or any(True for _ in source.entries()):
             found.append(source)
@@ -138,7 +140,12 @@ def open_sources(
 
 
 def open_source(
-    place: Path | str, *, revision: str | None = None, since: date | None = None, cache: Path | None = None
+    place: Path | str,
+    *,
+    revision: str | None = None,
+    since: date | None = None,
+    cache: Path | None = None,
+    threads: ThreadConfig = ThreadConfig(),  # noqa: B008 frozen
 ) -> Source:
     """What lies at a path or URL.
 
@@ -146,11 +153,12 @@ def open_source(
               URL of a git repository or of tables in object storage (a URL is a str: a Path would lose a slash)
     revision  branch, tag or commit of a git repository instead of HEAD
     since     of a git repository also every version of a file that a commit since then wrote
+    threads   how issues and pull requests of a dump are rendered
     cache     where the repositories of URLs are kept; a folder in the user's home by default
     """
     if git.is_url(str(place)) and not tables.is_table(str(place)):
         return git.fetch(str(place), cache or Path.home() / ".cache/starsmith/git", revision=revision, since=since)
-    source = _repository(place, revision, since) or _other(place)
+    source = _repository(place, revision, since) or _other(place, threads)
     if not isinstance(source, git.GitSource) and (revision is not None or since is not None):
         wanted = f"revision {revision!r}" if revision is not None else f"since {since}"
         raise InputError(
@@ -179,14 +187,16 @@ def _repository(place: Path | str, revision: str | None, since: date | None) -> 
     return git.part_of_repository(path, revision=revision, since=since)
 
 
-def _other(place: Path | str) -> Source:
-    """A folder, an archive or tables."""
+def _other(place: Path | str, threads: ThreadConfig) -> Source:
+    """A folder, an archive, a dump of threads or tables."""
     path = Path(place)
     if path.is_dir():
         path = path.resolve()
         return tables.open_folder(path) or FolderSource(path, path.name)
     if path.is_file() and archives.is_archive(path.name):
         return archives.open_archive(path)
+    if thread_dumps.is_dump(path):
+        return thread_dumps.ThreadSource(path, settings=threads)
     if tables.is_table(str(place)):
         return tables.open_tables(place)
     if not path.exists():

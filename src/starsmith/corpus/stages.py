@@ -12,7 +12,6 @@ from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 
-from starsmith.core.records import swhid_of
 from starsmith.corpus import documents, encoding, languages, licenses, notebooks, vendored
 from starsmith.corpus.config import CorpusConfig
 from starsmith.corpus.decontamination import Decontaminator
@@ -57,6 +56,7 @@ class Examination:
     """A file on its way, and what the stages have found out about it so far."""
 
     file: RawFile
+    swhid: str  # of the content that its repository has, also where `file` is a rendered form of it
     text: str = ""
     content: bytes = b""  # of the text, UTF-8
     language: str = ""
@@ -99,7 +99,8 @@ def rendered_forms(file: RawFile, rules: Rules) -> list[RawFile | Drop]:
 
 
 def _rendered_notebook(file: RawFile, form: str) -> RawFile | Drop:
-    rendered = RENDERERS[form](file.content)
+    notebook = notebooks.read_notebook(file.content)
+    rendered = notebook if isinstance(notebook, Drop) else RENDERERS[form](notebook)
     if isinstance(rendered, Drop):
         return rendered
     language = notebooks.language_of_notebook(file.content) if form == "script" else "Jupyter Notebook"
@@ -158,7 +159,7 @@ def _license(found: Examination, rules: Rules) -> Drop | None:
 
 def _filters(found: Examination, rules: Rules) -> Drop | None:
     found.statistics = measure(found.content)
-    asked = FilterInput(found.file.path, found.language, found.text, found.content, found.statistics)
+    asked = FilterInput(found.file.path, found.language, found.text, found.content, found.statistics, found.file.stars)
     return first_drop(asked, rules.config.filters)
 
 
@@ -180,7 +181,7 @@ def _malware(found: Examination, rules: Rules) -> Drop | None:
 def _opt_out(found: Examination, rules: Rules) -> Drop | None:
     if not len(rules.opt_outs):
         return None
-    return rules.opt_outs.match(found.file.repository, found.file.path, swhid_of(found.file.content))
+    return rules.opt_outs.match(found.file.repository, found.file.path, found.swhid)
 
 
 def _saw_encoding(found: Examination, rules: Rules) -> str:  # noqa: ARG001

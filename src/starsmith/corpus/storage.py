@@ -15,8 +15,11 @@ from pyarrow import fs
 
 from starsmith.core.errors import InputError
 
-STAGED = {"compression": "zstd", "compression_level": 1, "row_group_size": 4096}  # read once or twice, then removed
-KEPT = {"compression": "zstd", "compression_level": 6, "row_group_size": 1024, "write_page_checksum": True}
+_REPEATED = ["language", "license", "license_evidence", "repository", "commit", "split", "kind", "date"]
+# A dictionary or a minimum of texts is of no use and takes longer than the compression.
+_COMMON = {"use_dictionary": _REPEATED, "write_statistics": _REPEATED}
+STAGED = {**_COMMON, "compression": "lz4", "row_group_size": 4096}  # read once or twice, then removed
+KEPT = {**_COMMON, "compression": "zstd", "compression_level": 3, "row_group_size": 1024, "write_page_checksum": True}
 
 
 def join(place: str, name: str) -> str:

@@ -39,6 +39,7 @@ MOST_OPEN_CHARS = 512 * 2**20  # of threads whose events are still being put tog
 MOST_COMMENTS = 10_000  # of one thread; later ones are left out
 ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 
+_SNIFFED_BYTES = 2**20
 _NOT_A_LICENSE = frozenset({"", "NOASSERTION", "NONE", "other"})
 _EVENTS = frozenset(
     {
@@ -145,6 +146,20 @@ class ThreadUnit:
             kind=kind,
             controls=rendered.controls,
         )
+
+
+def is_dump(path: Path) -> bool:
+    """Whether the first record of a JSON file is a thread or an event of one, and not a row of a table."""
+    if not path.name.endswith(ENDINGS) or not path.is_file():
+        return False
+    try:
+        first = next(_lines(path), b"")
+        record = next(iter(_values(first)), None) if len(first) <= _SNIFFED_BYTES or first[:1] == b"[" else None
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
+        return False
+    if not isinstance(record, Mapping):
+        return False
+    return record.get("type") in _EVENTS or ("title" in record and ("number" in record or "user" in record))
 
 
 def read_threads(lines: Iterable[bytes]) -> Iterator[Issue | PullRequest | Drop]:

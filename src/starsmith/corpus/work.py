@@ -6,10 +6,11 @@ interrupted build goes on and how a lost worker costs only its own task.
 """
 
 import hashlib
+import itertools
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -23,7 +24,6 @@ from starsmith.corpus.duplicates import Member
 from starsmith.corpus.files import CODE, Drop, RawFile, Unreadable
 from starsmith.corpus.signals import signals
 from starsmith.corpus.sketch import keys_of, shingle_set
-from starsmith.corpus.trees import Unit
 from starsmith.corpus.stages import (
     LATE_STAGES,
     READ_STAGES,
@@ -32,6 +32,7 @@ from starsmith.corpus.stages import (
     first_objection,
     rendered_forms,
 )
+from starsmith.corpus.trees import Unit
 
 Outcome = TypeVar("Outcome")
 Row = dict[str, Any]
@@ -144,7 +145,8 @@ def compare(task: CompareTask) -> list[duplicates.Duplicate]:
 
 
 def _read_unit(task: ReadTask) -> Tally:
-    account, rows, rules = Tally(), [], _shared(task.rules)
+    account, rules = Tally(), _shared(task.rules)
+    rows: list[Row] = []
     for file in task.unit.files():
         account.files += 1
         if isinstance(file, Unreadable):
@@ -161,7 +163,7 @@ def _judge(file: RawFile, rules: Rules, account: Tally) -> Iterator[Row]:
         if isinstance(form, Drop):
             objection: tuple[str, Drop] | None = ("read", form)
         else:
-            found = Examination(form)
+            found = Examination(form, swhid=swhid_of(file.content))
             objection = first_objection(found, rules, READ_STAGES)
         if objection is not None:
             stage, drop = objection
@@ -172,7 +174,6 @@ def _judge(file: RawFile, rules: Rules, account: Tally) -> Iterator[Row]:
 
 def _staged_row(file: RawFile, found: Examination, rules: Rules) -> Row:
     config = rules.config
-    swhid = swhid_of(file.content)
     seen = found.statistics
     assert seen is not None
     keys = keys_of(
@@ -186,17 +187,17 @@ def _staged_row(file: RawFile, found: Examination, rules: Rules) -> Row:
         "license_evidence": found.license.evidence,
         "repository": file.repository,
         "commit": file.commit,
-        "swhid": swhid,
+        "swhid": found.swhid,
         "sha256": sha256_of(file.content),
         "controls": found.file.controls,
         "kind": found.file.kind,
         "size_bytes": len(file.content),
         "stars": file.stars,
         "date": file.date,
-        "identity": swhid if found.file.kind == CODE else f"{found.file.kind} {swhid}",
+        "identity": found.swhid if found.file.kind == CODE else f"{found.file.kind} {found.swhid}",
         "license_rank": config.licenses.rank(found.license),
         "keys": keys,
-        **asdict(signals(file.path, found.language, found.text, found.content, seen)),
+        **vars(signals(file.path, found.language, found.text, found.content, seen)),
     }
 
 
@@ -210,7 +211,7 @@ def _runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """(start, end) of each run of equal values."""
     borders = np.flatnonzero(np.diff(values)) + 1
     edges = [0, *borders.tolist(), len(values)]
-    yield from zip(edges[:-1], edges[1:], strict=True)
+    yield from itertools.pairwise(edges)
 
 
 def _finish_shard(task: ShardTask) -> Tally:
@@ -232,7 +233,7 @@ def _finish_shard(task: ShardTask) -> Tally:
 
 
 def _finish(row: Row, rules: Rules, task: ShardTask, account: Tally) -> Row | None:
-    found = Examination(_raw_file(row), text=row["text"], language=row["language"])
+    found = Examination(_raw_file(row, rules), text=row["text"], language=row["language"], swhid=row["swhid"])
     if (objection := first_objection(found, rules, LATE_STAGES)) is not None:
         stage, drop = objection
         account.dropped.append(Dropped(row["repository"], row["path"], stage, drop.reason, drop.detail))
@@ -255,11 +256,11 @@ def _finish(row: Row, rules: Rules, task: ShardTask, account: Tally) -> Row | No
     }
 
 
-def _raw_file(row: Row) -> RawFile:
-    """The file as the last stages ask of it; its content is that of its text."""
+def _raw_file(row: Row, rules: Rules) -> RawFile:
+    """The file as the last stages ask of it; only a scanner for malware wants the content, which is that of its text."""
     return RawFile(
         path=row["path"],
-        content=row["text"].encode(),
+        content=row["text"].encode() if rules.scanners else b"",
         repository=row["repository"],
         kind=row["kind"],
         controls=tuple(row["controls"]),

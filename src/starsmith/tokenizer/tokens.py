@@ -54,7 +54,7 @@ class TokensConfig:
 
 
 def run(config: TokensConfig, *, corpus: Path, tokenizer: Path, out: Path) -> None:
-    """Encode every file of `corpus`, training and held-out, as data: no control token gets in but those that the corpus put."""
+    """Encode every file of `corpus`, training and held-out; control tokens are only those that the corpus put in."""
     kept = artifact.read(corpus, kind="corpus").counts.get("kept", 0)
     artifact.read(tokenizer, kind="tokenizer")
     vocabulary = Tokenizer.load(tokenizer)
