@@ -31,15 +31,15 @@ def evaluate() -> None:
 
 @evaluate.command()
 @click.argument("data", type=DIRECTORY)
+@click.option("--ignore", multiple=True, metavar="PATTERN", help="Leave out files of these names: 'tokenizer/*'.")
 @out_option
-@recipe_options
-def export(data: Path, out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
+def export(data: Path, ignore: tuple[str, ...], out: Path) -> None:
     """Collect the benchmark texts below DATA, so that a corpus can leave out every file that contains one."""
     from starsmith.core.artifact import read
     from starsmith.core.console import table
     from starsmith.evaluation import export as stage
 
-    stage.run(load_config("evaluation", stage.ExportConfig, recipe, overrides), data=data, out=out)
+    stage.run(stage.ExportConfig(ignore=ignore), data=data, out=out)
     rows = [(name, f"{count:,}") for name, count in sorted(read(out, kind="benchmarks").counts.items())]
     table(f"Benchmark texts in {out}", ("benchmark", "texts"), rows, right=("texts",))
 

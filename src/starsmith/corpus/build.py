@@ -217,8 +217,7 @@ def _buckets(labels: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.
     names, group_of = np.unique(labels, return_inverse=True)
     group_bytes = np.bincount(group_of, sizes, len(names))
     bucket_of_group = (np.cumsum(group_bytes) - group_bytes) // BUCKET_BYTES
-    found: NDArray[np.int64] = bucket_of_group.astype(np.int64)[group_of]
-    return found
+    return np.asarray(bucket_of_group, np.int64)[group_of]
 
 
 def _collect(

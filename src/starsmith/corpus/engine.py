@@ -26,6 +26,8 @@ Outcome = TypeVar("Outcome")
 _QUIET = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 IN_PROCESS_BYTES = 16 * 2**20  # below this, starting other processes costs more than the work
 
+ROWS_OF_A_PARTITION = 2_000_000  # of keys, on a cluster
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -59,22 +61,20 @@ class Engine:
         """(E, 2) pairs (smallest number of a group, another of it) of every group of rows that share a key.
 
         numbers  (N,) of the rows
-        keys     (N, K): two rows meet when they have the same key in the same column
+        keys     (N, K): two rows meet when they share one (those of different bands differ by how they are made)
         """
         daft = self._daft()
-        columns = {
-            "number": pa.array(np.repeat(numbers, keys.shape[1])),
-            "place": pa.array(np.tile(np.arange(keys.shape[1], dtype=np.int16), len(numbers))),
-            "key": pa.array(keys.reshape(-1)),
-        }
-        number = daft.col("number")
-        groups = (
-            daft.from_arrow(pa.table(columns))
-            .groupby("place", "key")
-            .agg(number.min().alias("first"), number.list_agg().alias("number"))
-            .where(daft.col("number").list_count() > 1)
+        table = pa.table({"number": np.repeat(numbers, keys.shape[1]), "key": keys.reshape(-1)})
+        frame, number = daft.from_arrow(table), daft.col("number")
+        if self.ray_address is not None:
+            frame = frame.into_partitions(len(table) // ROWS_OF_A_PARTITION + 1)
+        meetings = (
+            frame.groupby("key")
+            .agg(number.min().alias("first"), number.max().alias("last"))
+            .where(daft.col("first") != daft.col("last"))
+            .select("key", "first")
         )
-        pairs = groups.explode("number").where(daft.col("first") != number).select("first", "number").distinct()
+        pairs = frame.join(meetings, on="key").where(daft.col("first") != number).select("first", "number").distinct()
         found = pairs.to_arrow()
         stacked = np.stack([found["first"].to_numpy(), found["number"].to_numpy()], axis=1)
         return stacked[np.lexsort((stacked[:, 1], stacked[:, 0]))]

@@ -118,7 +118,9 @@ def _compare(found: Examination, rules: Rules, corpus: Path | None) -> Iterator[
             for row in batch.to_pylist():
                 name = f"{row['repository']}:{row['path']}"
                 if row["swhid"] == swhid:
-                    yield Word(DUPLICATES, "drops", f"the same content as {name}, unless it is that file itself")
+                    is_itself = (row["repository"], row["path"]) == (found.file.repository, found.file.path)
+                    why = "the corpus has this very file" if is_itself else f"the same content as {name}"
+                    yield Word(DUPLICATES, "passes" if is_itself else "drops", why)
                     return
                 similarity = jaccard(own, shingle_set(row["text"].encode(), config.words))
                 best, nearest = max((best, nearest), (similarity, name))

@@ -15,29 +15,31 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from starsmith.core.hashing import code_tokens, shingles
-
-SHINGLE_WORDS = 5
 LEAST_CONTAINMENT = 0.8  # of a licence's shingles in a text: titles, dates and small changes of wording differ
 MISSING_COST = 2  # what a shingle that is not there weighs against one that is, when near variants compete
 MOST_SHARED = 0.5  # of a licence's shingles with those already found, beyond which it is a variant or part of them
 COMMONS_CLAUSE, PROPRIETARY = "LicenseRef-Commons-Clause", "LicenseRef-proprietary"
 
 # What follows the terms: how to apply them (often left out), or, after the LGPL, the GPL that it adds to.
-_AFTER_TERMS = re.compile(r"END OF TERMS AND CONDITIONS|(?<=.)\n\s*GNU GENERAL PUBLIC LICENSE\s+Version 3,")
+_AFTER_TERMS = (
+    "END OF TERMS AND CONDITIONS",
+    "                    GNU GENERAL PUBLIC LICENSE\n                       Version 3,",
+)
 _DEPRECATED = re.compile(r"\+$|^GPL-.*-with-")  # these double current ids, or hold the text of an exception alone
 
-_COPYRIGHT_LINE = re.compile(r"(?im)^\W*(?:portions )?copyright\s*(?:\(c\)|©|[<\[{]|\d{4}|year\b|by\b).*$")
-_WORD = re.compile(r"[^\W_]{2,}")  # labels such as (a) and 1. are no words
-# Where a licence names its holder, whose name differs in every copy.
+# Words of which licences use one or the other, for the same.
+_SAME = (
+    ("license", "licence licences licenses sublicence sublicense"),
+    ("name", "names"),
+    ("shall", "will"),
+    ("disclaim", "disclaims"),
+)
+# Where a licence names its holder, whose name differs in every copy: what stands before, after, the most words between.
 _HOLDERS = (
-    (re.compile(r"as is and .{1,100}? disclaims? all"), "as is and holder disclaims all"),
-    (re.compile(r"in no event (?:shall|will) .{1,200}? be (?:held )?liable"), "in no event shall holder be liable"),
-    (re.compile(r"software is provided by .{1,150}? as is"), "software is provided by holder as is"),
-    (
-        re.compile(r"(?:neither )?the names? of .{1,150}? (?:may|must|can|shall)(?: not)? be used to endorse"),
-        "the name of holder may not be used to endorse",
-    ),
+    ("as is and", "disclaim all", 20),
+    ("in no event shall", "liable", 40),
+    ("software is provided by", "as is", 30),
+    ("name of", "be used to endorse", 30),
 )
 
 _COMMENT_MARKS = re.compile(r"[\s#*/;%!\"“”'‘’]+")
@@ -94,18 +96,15 @@ def _whole_texts(text: str) -> tuple[str, ...]:
 
     A licence whose shingles are mostly part of another that was found (BSD-2-Clause in BSD-3-Clause) is not named.
     """
+    from starsmith.corpus import license_kernels as kernels
+
     library = _library()
-    own = _text_shingles(text)
-    matched = library.count(own)
+    matched, present = kernels.count(
+        kernels.shingles(_words(text)), library.keys, library.table, library.starts, library.owners, len(library.names)
+    )
     order = np.argsort(MISSING_COST * (library.sizes - matched) - matched, kind="stable")
-    names: list[str] = []
-    taken: NDArray[np.uint64] = np.zeros(0, np.uint64)
-    for number in order[(matched >= LEAST_CONTAINMENT * library.sizes)[order]]:
-        present = np.intersect1d(library.sets[number], own, assume_unique=True)
-        if np.isin(present, taken).mean() < MOST_SHARED:
-            names.append(library.names[number])
-            taken = np.union1d(taken, present)
-    return tuple(names)
+    likely = order[(matched >= LEAST_CONTAINMENT * library.sizes)[order]]
+    return tuple(library.names[number] for number in likely if kernels.take(library.sets[number], present, MOST_SHARED))
 
 
 @dataclass(frozen=True)
@@ -113,43 +112,76 @@ class _Library:
     """L licences, and an index from the K distinct shingles to the licences that have them."""
 
     names: list[str]
-    sets: list[NDArray[np.uint64]]  # of each licence, sorted
+    sets: list[NDArray[np.int32]]  # of each licence: the numbers of its shingles
     sizes: NDArray[np.int64]  # (L,)
-    keys: NDArray[np.uint64]  # (K,) sorted
+    keys: NDArray[np.uint64]  # (K,)
+    table: NDArray[np.int32]  # hash table of the keys' numbers
     starts: NDArray[np.int64]  # (K + 1,) key k is in licences owners[starts[k]:starts[k + 1]]
-    owners: NDArray[np.int64]
-
-    def count(self, own: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """(L,) how many of each licence's shingles are in the sorted set `own`."""
-        places = np.searchsorted(self.keys, own)
-        known = places < len(self.keys)
-        known[known] = self.keys[places[known]] == own[known]
-        owners = [self.owners[self.starts[key] : self.starts[key + 1]] for key in places[known]]
-        merged = np.concatenate(owners) if owners else np.zeros(0, np.int64)
-        return np.bincount(merged, minlength=len(self.names)).astype(np.int64)
+    owners: NDArray[np.int32]
 
 
 @cache
 def _library() -> _Library:
+    from starsmith.corpus import license_kernels as kernels
+
+    texts = _texts()
+    current = [name for name in texts if not _DEPRECATED.search(name) and f"{name}-only" not in texts]
+    current.sort(key=lambda name: (len(name), name))  # of equal texts the shortest name stands for all
+    found = [np.unique(kernels.shingles(_words(_AFTER_TERMS.split(texts[name])[0]))) for name in current]
+    names = [name for name, own in zip(current, found, strict=True) if len(own)]
+    sets = [own for own in found if len(own)]
+    sizes = np.array([len(own) for own in sets], np.int64)
+    keys, numbers = np.unique(np.concatenate(sets), return_inverse=True)
+    owners = np.repeat(np.arange(len(sets), dtype=np.int32), sizes)[np.argsort(numbers, kind="stable")]
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.bincount(numbers))))
+    return _Library(
+        names,
+        np.split(numbers.astype(np.int32), np.cumsum(sizes)[:-1]),
+        sizes,
+        keys,
+        kernels.fill_table(keys, 1 << (2 * len(keys)).bit_length()),
+        starts,
+        owners,
+    )
+
+
+def _texts() -> dict[str, str]:
     packed = resources.files("starsmith.corpus").joinpath("data/licenses.json.gz").read_bytes()
     texts: dict[str, str] = json.loads(gzip.decompress(packed))
-    current = [name for name in texts if not _DEPRECATED.search(name) and f"{name}-only" not in texts]
-    sets = {}
-    for name in sorted(current, key=lambda name: (len(name), name)):  # of equal texts the shortest name stands for all
-        own = _text_shingles(_AFTER_TERMS.split(texts[name])[0])
-        if len(own):
-            sets[name] = own
-    sizes = np.array([len(own) for own in sets.values()], np.int64)
-    owners = np.repeat(np.arange(len(sets)), sizes)
-    merged = np.concatenate(list(sets.values()))
-    order = np.argsort(merged, kind="stable")
-    keys, starts = np.unique(merged[order], return_index=True)
-    return _Library(list(sets), list(sets.values()), sizes, keys, np.append(starts, len(merged)), owners[order])
+    return texts
 
 
-def _text_shingles(text: str) -> NDArray[np.uint64]:
-    """Distinct hashes of every five consecutive words, sorted; case, punctuation and names of holders left out."""
-    words = " ".join(_WORD.findall(_COPYRIGHT_LINE.sub("", text).lower().replace("licence", "license")))
-    for pattern, plain in _HOLDERS:
-        words = pattern.sub(plain, words)
-    return np.unique(shingles(code_tokens(words.encode()).hashes, SHINGLE_WORDS))
+def _words(text: str) -> NDArray[np.uint64]:
+    """Hashes of the words of a text; case, punctuation and names of holders left out."""
+    from starsmith.corpus import license_kernels as kernels
+
+    return kernels.without_holders(_hashes(text, _same()), *_holders())
+
+
+def _hashes(text: str, same: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    from starsmith.corpus import license_kernels as kernels
+
+    data = np.frombuffer(text.lower().encode("utf-8", "replace"), np.uint8)
+    return kernels.words(data, same, *_copyright())
+
+
+@cache
+def _copyright() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    return np.frombuffer(b"portions ", np.uint8), np.frombuffer(b"copyright", np.uint8)
+
+
+@cache
+def _same() -> NDArray[np.uint64]:
+    none = np.zeros((0, 2), np.uint64)
+    pairs = [(word, _hashes(kept, none)[0]) for kept, others in _SAME for word in _hashes(others, none)]
+    return np.array(pairs, np.uint64)
+
+
+@cache
+def _holders() -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
+    """The arrays that `without_holders` takes."""
+    sides = [[_hashes(pattern[side], _same()) for pattern in _HOLDERS] for side in (0, 1)]
+    width = max(len(words) for side in sides for words in side)
+    before, after = (np.array([np.pad(words, (0, width - len(words))) for words in side]) for side in sides)
+    shape = [(len(first), len(last), most) for first, last, (*_, most) in zip(*sides, _HOLDERS, strict=True)]
+    return before, after, np.array(shape, np.int64)

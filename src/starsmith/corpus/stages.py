@@ -169,9 +169,7 @@ def _redaction(found: Examination, rules: Rules) -> Drop | None:
 
 
 def _decontamination(found: Examination, rules: Rules) -> Drop | None:
-    if rules.decontaminator is None or (match := rules.decontaminator.check(found.text)) is None:
-        return None
-    return Drop("contaminated", str(match))
+    return rules.decontaminator.judge(found.text) if rules.decontaminator is not None else None
 
 
 def _malware(found: Examination, rules: Rules) -> Drop | None:

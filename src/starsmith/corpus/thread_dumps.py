@@ -32,6 +32,7 @@ from starsmith.corpus.threads import (
     repository_share,
     thread_random,
 )
+from starsmith.corpus.trees import Unit
 
 LONGEST_LINE_BYTES = 64 * 2**20  # a JSON array that is spread over lines is one line here
 MOST_FILE_BYTES = 64 * 2**30  # unpacked
@@ -62,7 +63,7 @@ class ThreadSource:
     settings: ThreadConfig = field(default_factory=ThreadConfig)
     thin: bool = True  # keep fewer pull requests of repositories that have many, by the paper's share
 
-    def units(self, *, largest_bytes: int) -> list["ThreadUnit"]:
+    def units(self, *, largest_bytes: int) -> list[Unit]:
         """Every dump file below the root, sorted by path."""
         if not self.root.exists():
             raise InputError(f"{self.root} does not exist", hint="give a dump of issues or a folder of dumps")

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +34,8 @@ from starsmith.corpus.stages import (
 )
 from starsmith.corpus.trees import Unit
 
-Outcome = TypeVar("Outcome")
 Row = dict[str, Any]
+_FINISHED = pa.schema([shards.SCHEMA.field(name) for name in ("text", "controls", "split", "redactions", "weight")])
 
 
 @dataclass(frozen=True)
@@ -215,24 +215,35 @@ def _runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _finish_shard(task: ShardTask) -> Tally:
-    account, rows = Tally(), []
-    rules = _shared(task.rules)
+    account, rules = Tally(), _shared(task.rules)
     staged = [name for name in shards.STAGED.names if name not in ("identity", "license_rank", "keys")]
-    tables = [storage.read_table(place, staged).take(pa.array(chosen)) for place, chosen in task.parts]
-    clusters = task.clusters.to_pylist()
-    for row in (row for table in tables for batch in table.to_batches(256) for row in batch.to_pylist()):
-        row |= clusters[account.files]
-        account.files += 1
-        if (finished := _finish(row, rules, task, account)) is not None:
-            rows.append(finished)
-    account.rows = len(rows)
+    table = pa.concat_tables(storage.read_table(place, staged).take(pa.array(rows)) for place, rows in task.parts)
+    kept, finished = [], []
+    for number, row in enumerate(_rows_to_finish(table)):
+        if (changed := _finish(row, rules, task, account)) is not None:
+            kept.append(number)
+            finished.append(changed)
+    account.files, account.rows = len(table), len(kept)
+    columns = pa.Table.from_pylist(finished, schema=_FINISHED)
+    for name in task.clusters.column_names:
+        table = table.append_column(name, task.clusters[name])
+    table = table.drop_columns(["text", "controls"]).take(pa.array(kept, pa.int64()))
+    for name in columns.column_names:
+        table = table.append_column(name, columns[name])
     # Like beside like: one language's files, and in it a repository's, compress best together.
-    rows.sort(key=lambda row: (row["language"], row["repository"], row["path"], row["kind"]))
-    storage.write_table(pa.Table.from_pylist(rows, schema=shards.SCHEMA), task.place, storage.KEPT)
+    order = [(name, "ascending") for name in ("language", "repository", "path", "kind")]
+    storage.write_table(table.select(shards.SCHEMA.names).sort_by(order).cast(shards.SCHEMA), task.place, storage.KEPT)
     return account
 
 
+def _rows_to_finish(table: pa.Table) -> Iterator[Row]:
+    wanted = table.select(["path", "text", "language", "repository", "swhid", "kind", "controls"])
+    for batch in wanted.to_batches(256):
+        yield from batch.to_pylist()
+
+
 def _finish(row: Row, rules: Rules, task: ShardTask, account: Tally) -> Row | None:
+    """What the last stages change or add, None for a file that one of them drops."""
     found = Examination(_raw_file(row, rules), text=row["text"], language=row["language"], swhid=row["swhid"])
     if (objection := first_objection(found, rules, LATE_STAGES)) is not None:
         stage, drop = objection
@@ -244,10 +255,9 @@ def _finish(row: Row, rules: Rules, task: ShardTask, account: Tally) -> Row | No
         account.counts[f"redacted_{kind}"] += number
     split = HELD_OUT if share(row["swhid"]) < task.held_out else TRAIN
     account.counts["held_out"] += split == HELD_OUT
-    account.counts["kept_bytes"] += len(redacted.text.encode())
+    account.counts["kept_bytes"] += utf8_bytes(redacted.text)
     own_weight = rules.config.sampling.repositories.get(row["repository"], 1.0)
     return {
-        **row,
         "text": redacted.text,
         "controls": redacted.controls,
         "split": split,
@@ -256,8 +266,13 @@ def _finish(row: Row, rules: Rules, task: ShardTask, account: Tally) -> Row | No
     }
 
 
+def utf8_bytes(text: str) -> int:
+    """Size of a text in UTF-8; nothing is encoded where it is ASCII."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def _raw_file(row: Row, rules: Rules) -> RawFile:
-    """The file as the last stages ask of it; only a scanner for malware wants the content, which is that of its text."""
+    """The file as the last stages ask of it; only a scanner for malware wants the content."""
     return RawFile(
         path=row["path"],
         content=row["text"].encode() if rules.scanners else b"",

@@ -89,7 +89,7 @@ def read_texts(files: list[Path]) -> Iterator[BenchmarkText]:
         if known is None:
             raise InputError(
                 f"{path} is of no benchmark that we know: its rows have {', '.join(map(str, rows[0]))}",
-                hint=f"leave it out: --set 'export.ignore=[\"*{path.name}\"]'",
+                hint=f"leave it out: --ignore '*{path.name}'",
             )
         for number, row in enumerate(rows, start=1):
             try:

@@ -1,0 +1,275 @@
+"""What `license_texts` does to every byte and every word, compiled: words, names of holders left out, shingles, counts.
+
+The plain version of each kernel stands in tests/corpus/test_licenses.py.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+SHINGLE_WORDS = 5
+LONGEST_TAG = 120  # bytes from < to >, beyond which it is no tag
+_PRIME, _BASE, _FINAL = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
+_OFFSET = np.uint64(0xCBF29CE484222325)
+
+
+@njit(cache=True, nogil=True)
+def _is_word(byte: np.uint8) -> bool:
+    return (97 <= byte <= 122) or (48 <= byte <= 57) or byte >= 128
+
+
+@njit(cache=True, nogil=True)
+def _separator(data: NDArray[np.uint8], at: int) -> int:
+    """Bytes that are no part of a word at `at`: 0 within a word; the signs of Latin-1, dashes and quotes are separators."""
+    byte = data[at]
+    if not _is_word(byte):
+        return 1
+    if byte == 0xC2:
+        return min(2, len(data) - at)
+    if byte == 0xE2 and at + 1 < len(data) and data[at + 1] == 0x80:
+        return min(3, len(data) - at)
+    return 0
+
+
+@njit(cache=True, nogil=True)
+def _follows(data: NDArray[np.uint8], at: int, word: NDArray[np.uint8]) -> bool:
+    if at + len(word) > len(data):
+        return False
+    for step in range(len(word)):
+        if data[at + step] != word[step]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _names_holder(data: NDArray[np.uint8], at: int) -> bool:
+    """Whether what follows the word copyright says whose it is: (c), a sign, a year, a place to fill in, by."""
+    while at < len(data) and (data[at] == 32 or data[at] == 9 or data[at] == 58):  # a colon too
+        at += 1
+    if at + 2 >= len(data):
+        return False
+    byte = data[at]
+    if byte == 40:  # (
+        return bool(data[at + 1] == 99 and data[at + 2] == 41)
+    if byte == 0xC2:
+        return bool(data[at + 1] == 0xA9)
+    if byte == 60 or byte == 91 or byte == 123:  # < [ {
+        return True
+    if byte == 98 and data[at + 1] == 121:  # by
+        return not _is_word(data[at + 2])
+    if at + 3 >= len(data):
+        return False
+    digits = True
+    for step in range(4):
+        digits = digits and 48 <= data[at + step] <= 57
+    year = byte == 121 and data[at + 1] == 101 and data[at + 2] == 97 and data[at + 3] == 114
+    return bool(digits or year)
+
+
+@njit(cache=True, nogil=True)
+def _holder_line(data: NDArray[np.uint8], at: int, portions: NDArray[np.uint8], copyright: NDArray[np.uint8]) -> bool:
+    """Whether the line that starts at `at` is one of a copyright holder, which differs in every copy."""
+    while at < len(data) and data[at] != 10 and not _is_word(data[at]):
+        if data[at] == 40 and _names_holder(data, at):  # (c) 2020 Somebody
+            return True
+        at += 1
+    if at < len(data) and data[at] == 0xC2 and at + 1 < len(data) and data[at + 1] == 0xA9:
+        return True
+    if _follows(data, at, portions):
+        at += len(portions)
+    return _follows(data, at, copyright) and _names_holder(data, at + len(copyright))
+
+
+@njit(cache=True, nogil=True)
+def _tag_end(data: NDArray[np.uint8], at: int) -> int:
+    """Where a tag of HTML, an address or a place to fill in ends that starts with the < at `at`; `at` if there is none."""
+    for end in range(at + 1, min(at + LONGEST_TAG, len(data))):
+        if data[end] == 62:
+            return end + 1
+        if data[end] == 60:
+            return at
+    return at
+
+
+@njit(cache=True, nogil=True)
+def words(
+    data: NDArray[np.uint8],
+    same: NDArray[np.uint64],
+    portions: NDArray[np.uint8],
+    copyright: NDArray[np.uint8],
+) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """Hash and first byte of every word of at least two letters or digits in lower-case UTF-8.
+
+    same      (S, 2) a word's hash, and that of the word that stands for it
+    portions  the bytes of `portions `, and `copyright` its own: kernels take no strings
+    """
+    found, starts = np.empty(len(data) // 2 + 1, np.uint64), np.empty(len(data) // 2 + 1, np.int32)
+    count, at, line = 0, 0, True
+    while at < len(data):
+        if line and _holder_line(data, at, portions, copyright):
+            while at < len(data) and data[at] != 10:
+                at += 1
+            line = False
+            continue
+        line = False
+        skipped = _separator(data, at)
+        if skipped:
+            line = data[at] == 10
+            at = max(at + skipped, _tag_end(data, at) if data[at] == 60 else 0)
+            continue
+        start, value = at, _OFFSET
+        while at < len(data) and not _separator(data, at):
+            value = (value ^ np.uint64(data[at])) * _PRIME
+            at += 1
+        if at - start >= 2:
+            for row in range(len(same)):
+                if same[row, 0] == value:
+                    value = same[row, 1]
+                    break
+            found[count], starts[count] = value, start
+            count += 1
+    return found[:count], starts[:count]
+
+
+@njit(cache=True, nogil=True)
+def _equal(values: NDArray[np.uint64], at: int, wanted: NDArray[np.uint64], length: int) -> bool:
+    if at < 0 or at + length > len(values):
+        return False
+    for step in range(length):
+        if values[at + step] != wanted[step]:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def without_holders(
+    values: NDArray[np.uint64], before: NDArray[np.uint64], after: NDArray[np.uint64], shape: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """The words, and which they were, without those between what stands before and after a holder's name.
+
+    before, after  (P, W) words of each pattern, filled up with zeros
+    shape          (P, 3) words before, words after, the most words between
+    """
+    found, which = np.empty(len(values), np.uint64), np.empty(len(values), np.int32)
+    count, at = 0, 0
+    while at < len(values):
+        found[count], which[count] = values[at], at
+        count += 1
+        at += 1
+        for row in range(len(shape)):
+            length = shape[row, 0]
+            if found[count - 1] == before[row, length - 1] and _equal(
+                found[:count], count - length, before[row], length
+            ):
+                for end in range(at, min(at + shape[row, 2] + 1, len(values))):
+                    if _equal(values, end, after[row], shape[row, 1]):
+                        at = end
+                        break
+                break
+    return found[:count], which[:count]
+
+
+@njit(cache=True, nogil=True)
+def shingles(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """(max(W - 4, 0),) a hash for every five consecutive words, never 0."""
+    found = np.empty(max(len(values) - SHINGLE_WORDS + 1, 0), np.uint64)
+    for at in range(len(found)):
+        value = np.uint64(0)
+        for step in range(SHINGLE_WORDS):
+            value = (value + values[at + step]) * _BASE
+        value = (value ^ (value >> np.uint64(32))) * _FINAL
+        found[at] = (value ^ (value >> np.uint64(29))) | np.uint64(1)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def fill_table(keys: NDArray[np.uint64], size: int) -> NDArray[np.int32]:
+    """(size,) an open hash table, `size` a power of two: the number of the key in a place, or -1."""
+    table = np.full(size, -1, np.int32)
+    mask = np.uint64(size - 1)
+    for number in range(len(keys)):
+        place = (keys[number] >> np.uint64(1)) & mask
+        while table[place] >= 0:
+            place = (place + np.uint64(1)) & mask
+        table[place] = number
+    return table
+
+
+@njit(cache=True, nogil=True)
+def unique(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The distinct values in rising order."""
+    ordered = np.sort(values)
+    count = 0
+    for at in range(len(ordered)):
+        if at == 0 or ordered[at] != ordered[at - 1]:
+            ordered[count] = ordered[at]
+            count += 1
+    return ordered[:count]
+
+
+@njit(cache=True, nogil=True)
+def find(own: NDArray[np.uint64], keys: NDArray[np.uint64], table: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(S,) the number of each shingle among the keys, or -1."""
+    numbers = np.full(len(own), -1, np.int32)
+    mask = np.uint64(len(table) - 1)
+    for at in range(len(own)):
+        place = (own[at] >> np.uint64(1)) & mask
+        while table[place] >= 0:
+            if keys[table[place]] == own[at]:
+                numbers[at] = table[place]
+                break
+            place = (place + np.uint64(1)) & mask
+    return numbers
+
+
+# Bits, not bytes: 24 KB are cleared in no time, 190 KB come from the system page by page at each call.
+@njit(cache=True, nogil=True)
+def _marked(marks: NDArray[np.uint8], number: np.int32) -> bool:
+    return (marks[number >> 3] >> (number & 7)) & 1 == 1
+
+
+@njit(cache=True, nogil=True)
+def _mark(marks: NDArray[np.uint8], number: np.int32) -> None:
+    marks[number >> 3] |= np.uint8(1 << (number & 7))
+
+
+@njit(cache=True, nogil=True)
+def count(
+    numbers: NDArray[np.int32], starts: NDArray[np.int64], owners: NDArray[np.int32], licenses: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """(L,) how many distinct shingles of each licence are there, and marks of K bits for the shingles that are."""
+    matched, present = np.zeros(licenses, np.int64), np.zeros((len(starts) >> 3) + 1, np.uint8)
+    for number in numbers:
+        if number >= 0 and not _marked(present, number):
+            _mark(present, number)
+            for at in range(starts[number], starts[number + 1]):
+                matched[owners[at]] += 1
+    return matched, present
+
+
+@njit(cache=True, nogil=True)
+def take(wanted: NDArray[np.int32], present: NDArray[np.uint8], taken: NDArray[np.uint8], most_shared: float) -> bool:
+    """Take a licence's shingles that are present, unless more than a share of them were taken by others."""
+    seen, shared = 0, 0
+    for number in wanted:
+        seen += _marked(present, number)
+        shared += _marked(taken, number)  # what is taken by another and not present here cannot be
+    if shared >= most_shared * seen:
+        return False
+    for number in wanted:
+        if _marked(present, number):
+            _mark(taken, number)
+    return True
+
+
+@njit(cache=True, nogil=True)
+def covered(
+    numbers: NDArray[np.int32], taken: NDArray[np.uint8], which: NDArray[np.int32], words: int
+) -> NDArray[np.bool_]:
+    """(W,) whether each word is part of a shingle that was taken, or of a holder's name within one."""
+    inside = np.zeros(words, np.bool_)
+    for at in range(len(numbers)):
+        if numbers[at] >= 0 and _marked(taken, numbers[at]):
+            for word in range(which[at], which[at + SHINGLE_WORDS - 1] + 1):
+                inside[word] = True
+    return inside
