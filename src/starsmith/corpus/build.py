@@ -185,7 +185,8 @@ def _first_of_each(identities: pa.ChunkedArray) -> NDArray[np.int64]:
     codes = identities.combine_chunks().dictionary_encode().indices.to_numpy()
     firsts = np.full(codes.max(initial=-1) + 1, len(codes), np.int64)
     np.minimum.at(firsts, codes, np.arange(len(codes)))
-    return firsts[codes]
+    found: NDArray[np.int64] = firsts[codes]
+    return found
 
 
 def _near_duplicates(
@@ -206,7 +207,7 @@ def _near_duplicates(
     size = int(pc.sum(table["size_bytes"].take(pa.array(members))).as_py())
     with progress("corpus: comparing", total=len(tasks), unit="groups of files") as advance:
         found = []
-        for outcome in build.engine.run(work.compare, tasks, size_bytes=size):
+        for outcome in build.engine.run(work.compare, tasks, size_bytes=size, light=True):
             found += outcome
             advance()
     return sorted(found, key=lambda duplicate: duplicate.number)
@@ -244,7 +245,7 @@ def _collect(
     places: dict[int, list[str]] = {}
     size = int(pc.sum(table["size_bytes"]).as_py())
     with progress("corpus: shingle sets", total=len(tasks), unit="parts") as advance:
-        for written in build.engine.run(work.collect_sets, tasks, size_bytes=size):
+        for written in build.engine.run(work.collect_sets, tasks, size_bytes=size, light=True):
             for bucket, place in written:
                 places.setdefault(bucket, []).append(place)
             advance()

@@ -36,18 +36,19 @@ class Engine:
     ray_address: str | None = None
 
     def run(
-        self, function: Callable[[Task], Outcome], tasks: Sequence[Task], *, size_bytes: int | None = None
+        self, function: Callable[[Task], Outcome], tasks: Sequence[Task], *, size_bytes: int, light: bool = False
     ) -> Iterator[Outcome]:
         """The outcome of each task, in order, as they come.
 
         function    importable by name in another process
         size_bytes  of the content behind all tasks: small work stays in this process
+        light       so does work that takes less than to start other processes and load what they need
 
         A StarsmithError of a task is raised here; after it no outcome comes.
         """
         daft = self._daft()
-        small = len(tasks) < 2 or (size_bytes is not None and size_bytes < IN_PROCESS_BYTES)
-        call = _remote(daft, function, own_process=not small and self.ray_address is None)
+        stays = light or len(tasks) < 2 or size_bytes < IN_PROCESS_BYTES
+        call = _remote(daft, function, own_process=not stays and self.ray_address is None)
         frame = daft.from_pydict({"task": [pickle.dumps(task) for task in tasks]})
         if self.ray_address is not None:
             frame = frame.into_partitions(max(len(tasks), 1))

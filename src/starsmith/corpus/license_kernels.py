@@ -183,16 +183,43 @@ def shingles(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 @njit(cache=True, nogil=True)
-def fill_table(keys: NDArray[np.uint64], size: int) -> NDArray[np.int32]:
-    """(size,) an open hash table, `size` a power of two: the number of the key in a place, or -1."""
-    table = np.full(size, -1, np.int32)
-    mask = np.uint64(size - 1)
-    for number in range(len(keys)):
-        place = (keys[number] >> np.uint64(1)) & mask
-        while table[place] >= 0:
+def index(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int32]]:
+    """The K distinct values in the order in which they come, an open hash table of their numbers, each one's number."""
+    size = 4
+    while size < 2 * len(values):
+        size *= 2
+    table, mask = np.full(size, -1, np.int32), np.uint64(size - 1)
+    keys, numbers = np.empty(len(values), np.uint64), np.empty(len(values), np.int32)
+    count = 0
+    for at in range(len(values)):
+        place = (values[at] >> np.uint64(1)) & mask
+        while table[place] >= 0 and keys[table[place]] != values[at]:
             place = (place + np.uint64(1)) & mask
-        table[place] = number
-    return table
+        if table[place] < 0:
+            table[place] = count
+            keys[count] = values[at]
+            count += 1
+        numbers[at] = table[place]
+    return keys[:count].copy(), table, numbers
+
+
+@njit(cache=True, nogil=True)
+def owners(
+    numbers: NDArray[np.int32], sizes: NDArray[np.int64], keys: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Starts (K + 1,) and owners: key k is in the sets owners[starts[k]:starts[k + 1]], `sizes` cutting `numbers`."""
+    starts, found = np.zeros(keys + 1, np.int64), np.empty(len(numbers), np.int32)
+    for number in numbers:
+        starts[number + 1] += 1
+    starts = np.cumsum(starts)
+    next_place = starts[:-1].copy()
+    at = 0
+    for owner in range(len(sizes)):
+        for number in numbers[at : at + sizes[owner]]:
+            found[next_place[number]] = owner
+            next_place[number] += 1
+        at += sizes[owner]
+    return starts, found
 
 
 @njit(cache=True, nogil=True)

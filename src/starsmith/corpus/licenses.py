@@ -27,8 +27,13 @@ _SUFFIXED_NAME = re.compile(rf"(?i)^{_STEM}(?:[-_.][\w.+-]{{1,24}}?)?{_TEXT_SUFF
 _NOT_TEXT = re.compile(r"(?i)\.(py|js|ts|c|h|cc|cpp|go|rs|java|rb|php|cs|css|json|ya?ml|toml|xml|sh|about|spdx)$")
 
 _TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+()\- \t]+)")
+_JSDOC = re.compile(r"(?i)@licen[cs]e:?[ \t]+(\(?[a-z0-9.+-]+(?:[ \t]+(?:OR|AND|WITH)[ \t]+[a-z0-9.+-]+)*\)?)")
 # Without one of these there is nothing to recognise. Substring searches: a pattern without case took 50 us a file.
-_CUES = (b"license", b"licence", b"redistribut", b"permission", b"proprietary and confidential")
+_CUES = ("license", "licence", "redistribut", "permission", "proprietary and confidential")
+_WORDING = (*_CUES, "warrant", "damage", "liab", "distribut", "copies", "notice")  # of which a notice's lines have one
+_MARK = re.compile(r"[ \t]*([^\w\s]{0,3})")
+_BLOCK_END = re.compile(r"\*/|-->|\"\"\"|'''")
+LINES_AFTER = 2  # of the same paragraph, after the last with a cue: `(at your option) any later version`
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,12 @@ def find_license(path: str, text: str, by_folder: Mapping[str, Finding], declare
     declared   what is known of the whole source
     """
     head = text[:NOTICE_HEAD]
-    plain = head.encode("utf-8", "replace").lower()
-    if b"spdx-license-identifier:" in plain and (tag := _TAG.search(head[:TAG_HEAD])):
-        expression = " ".join(tag[1].split()).rstrip("-").strip()  # an HTML comment ends in -->
-        return Finding(expression, "SPDX-License-Identifier in the file")
-    if any(cue in plain for cue in _CUES) and (names := recognise(head)):
+    plain = head.lower()
+    if "spdx-license-identifier:" in plain and (tags := _tags(head[:TAG_HEAD])):
+        return Finding(tags, "SPDX-License-Identifier in the file")
+    if "@licen" in plain and (tag := _JSDOC.search(head[:TAG_HEAD])) and _is_known(tag[1]):
+        return Finding(tag[1], "@license in the file")
+    if any(cue in plain for cue in _CUES) and (names := recognise(_notice(plain))):
         return Finding(" AND ".join(sorted(names)), "notice in the file")
     folder = path
     while by_folder and folder != ".":
@@ -84,6 +90,72 @@ def find_license(path: str, text: str, by_folder: Mapping[str, Finding], declare
         if found := by_folder.get(folder):
             return found
     return declared
+
+
+def _tags(head: str) -> str:
+    """The SPDX expressions in the tags of a file; several hold side by side (AND), as of parts with other origins."""
+    # An HTML comment ends in -->
+    found = dict.fromkeys(" ".join(tag.split()).rstrip("-").strip() for tag in _TAG.findall(head))
+    expressions = [expression for expression in found if expression]
+    if len(expressions) > 1:
+        expressions = [f"({one})" if " OR " in one.upper() else one for one in expressions]
+    return " AND ".join(expressions)
+
+
+def _is_known(expression: str) -> bool:
+    """Whether every name in an SPDX expression is the id of a licence or an exception."""
+    names = re.findall(r"[^\s()]+", expression)
+    return all(name in ("OR", "AND", "WITH") or canonical_id(name) in _known_canonical_ids() for name in names)
+
+
+@cache
+def _known_canonical_ids() -> frozenset[str]:
+    return frozenset(map(canonical_id, known_ids()))
+
+
+def _notice(plain: str) -> str:
+    """The lines of a head in lower case that may be a licence's notice, and as few others as can be.
+
+    So that the thousand files with one notice, each with its own copyright line above, code and comments below, give
+    one string, which is recognised once.
+    """
+    first = min(at for cue in _WORDING if (at := plain.find(cue)) >= 0)
+    line = plain.rfind("\n", 0, first) + 1
+    start = plain.rfind("\n", 0, max(line - 1, 0)) + 1  # `under the` may stand in the line before
+    if "copyright" in plain[start:line] or "(c)" in plain[start:line]:
+        start = line
+    mark = _mark(plain, line)
+    block = _comment_end(plain, line, mark)
+    last = max(plain.rfind(cue, first, block) for cue in _WORDING)
+    end = plain.find("\n", last, block)
+    for _ in range(LINES_AFTER):
+        if end < 0 or _mark(plain, end + 1) != mark or not any(map(str.isalnum, _line(plain, end + 1))):
+            break
+        end = plain.find("\n", end + 1, block)
+    return plain[start : end if end >= 0 else block]
+
+
+def _mark(plain: str, at: int) -> str:
+    found = _MARK.match(plain, at)
+    return found[1] if found else ""
+
+
+def _line(plain: str, at: int) -> str:
+    end = plain.find("\n", at)
+    return plain[at : end if end >= 0 else len(plain)]
+
+
+def _comment_end(plain: str, at: int, mark: str) -> int:
+    """Where the comment ends whose line at `at` begins with `mark`."""
+    if mark and (lines := _comment_lines(mark).match(plain, at)):
+        return lines.end()
+    ends = _BLOCK_END.search(plain, at)
+    return ends.start() if ends else len(plain)
+
+
+@lru_cache(maxsize=256)
+def _comment_lines(mark: str) -> re.Pattern[str]:
+    return re.compile(rf"(?:[ \t]*(?:{re.escape(mark)}.*)?\n)+")
 
 
 def is_permissive(expression: str, *, allow: Sequence[str] = ()) -> bool:

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from starsmith.core.errors import ConfigError
 from starsmith.corpus.secrets import A_NAME, EMAIL, IP_ADDRESS, KEY, NAME, PASSWORD, Span, scanner
@@ -46,7 +47,7 @@ class RedactionConfig:
                 f"least_characters={self.least_characters}: at least 1 is needed", hint="the paper's value is 4"
             )
 
-    @property
+    @cached_property
     def kinds(self) -> frozenset[str]:
         """What the scanner looks for; names are a model's matter."""
         wanted = {EMAIL: self.emails, KEY: self.keys, PASSWORD: self.passwords, IP_ADDRESS: self.ip_addresses}

@@ -8,13 +8,17 @@ Entropy, allow-lists and stop words are gitleaks', whose rules come in
 Paths play no part: a secret is one in any file.
 """
 
+import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from itertools import chain
+from pathlib import Path
 from threading import local
 from typing import Any
 
@@ -227,15 +231,26 @@ def _by_keyword(rules: tuple[Rule, ...]) -> Callable[[bytes], list[int]]:
     return lambda data: list(range(len(rules)))  # noqa: ARG005
 
 
+def _database(expressions: list[bytes], hyperscan: Any) -> Any:
+    """The expressions compiled, or as they were compiled before: that takes a second, and reading it 20 ms."""
+    name = hashlib.sha256(b"\0".join([hyperscan.__version__.encode(), *expressions])).hexdigest()[:24]
+    cached = Path.home() / ".cache/starsmith" / f"secrets-{name}.hs"
+    with suppress(OSError, hyperscan.HyperscanError):  # of another processor, or damaged
+        return hyperscan.loadb(bytearray(cached.read_bytes()), hyperscan.HS_MODE_BLOCK)
+    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+    flags = [hyperscan.HS_FLAG_SINGLEMATCH] * len(expressions)
+    database.compile(expressions=expressions, ids=list(range(len(expressions))), elements=len(expressions), flags=flags)
+    with suppress(OSError):
+        partial = cached.with_name(f"{cached.name}.{os.getpid()}")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(hyperscan.dumpb(database))
+        partial.replace(cached)
+    return database
+
+
 def _by_hyperscan(rules: tuple[Rule, ...], hyperscan: Any) -> Callable[[bytes], list[int]]:
     """The rules that match somewhere. One report a rule: where else it matches is for re2 to say."""
-    database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
-    database.compile(
-        expressions=[(rule.gate or rule.pattern).encode("latin-1") for rule in rules],
-        ids=list(range(len(rules))),
-        elements=len(rules),
-        flags=[hyperscan.HS_FLAG_SINGLEMATCH] * len(rules),
-    )
+    database = _database([(rule.gate or rule.pattern).encode("latin-1") for rule in rules], hyperscan)
     first_scratch = hyperscan.Scratch(database)
     of_thread = local()
 
