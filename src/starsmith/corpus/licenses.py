@@ -119,7 +119,10 @@ def _notice(plain: str) -> str:
     So that the thousand files with one notice, each with its own copyright line above, code and comments below, give
     one string, which is recognised once.
     """
-    first = min(at for cue in _WORDING if (at := plain.find(cue)) >= 0)
+    first = len(plain)
+    for cue in _WORDING:
+        at = plain.find(cue, 0, first + len(cue))
+        first = at if 0 <= at < first else first
     line = plain.rfind("\n", 0, first) + 1
     start = plain.rfind("\n", 0, max(line - 1, 0)) + 1  # `under the` may stand in the line before
     if "copyright" in plain[start:line] or "(c)" in plain[start:line]:

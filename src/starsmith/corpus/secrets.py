@@ -236,7 +236,7 @@ def _database(expressions: list[bytes], hyperscan: Any) -> Any:
     name = hashlib.sha256(b"\0".join([hyperscan.__version__.encode(), *expressions])).hexdigest()[:24]
     cached = Path.home() / ".cache/starsmith" / f"secrets-{name}.hs"
     with suppress(OSError, hyperscan.HyperscanError):  # of another processor, or damaged
-        return hyperscan.loadb(bytearray(cached.read_bytes()), hyperscan.HS_MODE_BLOCK)
+        return hyperscan.loadb(cached.read_bytes(), hyperscan.HS_MODE_BLOCK)
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     flags = [hyperscan.HS_FLAG_SINGLEMATCH] * len(expressions)
     database.compile(expressions=expressions, ids=list(range(len(expressions))), elements=len(expressions), flags=flags)
