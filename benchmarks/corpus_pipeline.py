@@ -42,6 +42,7 @@ class Measured:
 
     @property
     def rate(self) -> float:
+        """MB of input a CPU-second."""
         return self.input_mb / self.cpu_s
 
 

@@ -110,6 +110,48 @@ def test_again_nothing_is_done_twice(demo: Demo) -> None:
     assert {stage: (folder / "run" / stage / "manifest.json").read_bytes() for stage in STAGES} == before
 
 
+def test_a_file_is_explained_stage_by_stage(demo: Demo) -> None:
+    folder, _ = demo
+    file = sorted((folder / "project" / "lib").glob("*.py"))[0]
+
+    alone = starsmith("corpus", "explain", file, "--json", cwd=folder)
+    beside = starsmith("corpus", "explain", file, "--corpus", "run/corpus", "--json", cwd=folder)
+    shown = starsmith("corpus", "explain", file, "--set", "corpus.filters.longest_line=5", cwd=folder)
+
+    words = [json.loads(line) for line in alone.stdout.splitlines()]
+    assert [word["stage"] for word in words][:3] == ["read", "encoding", "language"]
+    assert words[-1]["stage"] == "opt_out"
+    assert all(word["decision"] in ("passes", "changes") for word in words)
+    assert "PSF-2.0" in next(word["why"] for word in words if word["stage"] == "license")
+    last = json.loads(beside.stdout.splitlines()[-1])
+    assert (last["stage"], last["decision"]) == ("duplicates", "drops")
+    assert "drops" in shown.stdout
+    assert "long_line" in shown.stdout
+
+
+def test_a_corpus_without_the_files_that_contain_a_benchmark(demo: Demo) -> None:
+    folder, _ = demo
+    texts = [path.read_text() for path in sorted((folder / "project" / "lib").glob("*.py"))]
+    source = max(texts, key=len).splitlines()[40:80]
+    task = {"code": "\n".join(source), "input": "1", "output": "1", "id": "sample_0"}
+    (folder / "bench").mkdir()
+    (folder / "bench" / "cruxeval.jsonl").write_text(json.dumps(task) + "\n")
+
+    exported = starsmith("evaluate", "export", "bench", "--out", "parts/benchmarks", cwd=folder)
+    built = starsmith(
+        "corpus", "build", "project", "--out", "parts/clean", "--benchmarks", "parts/benchmarks", cwd=folder
+    )
+    card = starsmith("corpus", "card", "parts/clean", cwd=folder)
+    verified = starsmith("verify", "parts/clean", cwd=folder)
+
+    assert exported.returncode == built.returncode == card.returncode == 0, exported.stderr + built.stderr
+    counts = json.loads((folder / "parts/clean/manifest.json").read_text())["predicate"]["counts"]
+    assert counts["dropped_contaminated"] == 1
+    assert "contaminated" in built.stdout
+    assert card.stdout == built.stdout
+    assert verified.returncode == 0, verified.stdout
+
+
 def test_one_completion_in_the_terminal_names_its_sources(demo: Demo) -> None:
     folder, _ = demo
     copied = (folder / "project" / "lib").glob("*.py")

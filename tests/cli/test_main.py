@@ -72,6 +72,24 @@ def test_an_unknown_command_is_a_usage_error() -> None:
             "did you mean 'layers'?",
         ),
         (("pretrain", "nowhere", "--out", "x", "--set", "pretrain.steps=many"), "'many' is of type str, not int", ""),
+        (("corpus", "build", "nowhere", "--out", "x"), "error: nowhere does not exist", "archive"),
+        (("corpus", "build", ".", "--out", "x"), "x lies in ", "another --out"),
+        (("corpus", "build", ".", "--out", "../x"), "has no file", "source code"),
+        (
+            ("corpus", "build", ".", "--out", "x", "--set", 'corpus.licenses.allow=["Apache2"]'),
+            "no SPDX licence ids",
+            "Apache-2.0",
+        ),
+        (
+            ("corpus", "build", ".", "--out", "x", "--set", "corpus.filters.longest_lin=5"),
+            "has no setting 'longest_lin'",
+            "did you mean 'longest_line",
+        ),
+        (("corpus", "build", ".", "--out", "x", "--revision", "main"), "is no git repository", "git repositories"),
+        (("corpus", "build", ".", "--out", "../x", "--benchmarks", "nowhere"), "nowhere does not exist", "directory"),
+        (("corpus", "explain", "nowhere.py"), "nowhere.py is no file", "one file"),
+        (("corpus", "card", "."), "has no manifest.json", "again"),
+        (("evaluate", "export", "nowhere", "--out", "x"), "nowhere", ""),
         (("tokens", ".", "--tokenizer", ".", "--out", "x"), "has no manifest.json", "again"),
     ],
 )
@@ -90,3 +108,10 @@ def test_what_a_user_can_mend_is_two_lines_and_status_one(
     assert lines[1].startswith(" hint: ")
     assert hint in lines[1]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_date_that_is_none_is_a_usage_error() -> None:
+    result = starsmith("corpus", "build", ".", "--out", "x", "--since", "yesterday")
+
+    assert result.returncode == 2
+    assert "yesterday" in result.stderr

@@ -1,23 +1,22 @@
+"""Near-duplicates: of a group, only those go that are truly similar to one that stays."""
+
 import itertools
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from starsmith.core.hashing import code_tokens, shingles
-from starsmith.corpus.duplicates import SHINGLE_TOKENS, _permutations, _sketch, near_duplicates
+from starsmith.core.errors import ConfigError
+from starsmith.corpus.duplicates import COMPARED_WITH_ALL, Duplicate, DuplicateConfig, Member, groups, left_out
+from starsmith.corpus.sketch import BANDS, ROWS, SHINGLE_WORDS, jaccard, keys_of, shingle_set
+
+PAIRS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
 
 
 def text(seed: int, words: int = 400) -> str:
     numbers = np.random.default_rng(seed).integers(0, 10_000, words)
     return " ".join(f"name_{number}" for number in numbers)
-
-
-def shingle_set(content: str) -> set[int]:
-    return set(shingles(code_tokens(content.encode()).hashes, SHINGLE_TOKENS).tolist())
-
-
-def jaccard(one: str, other: str) -> float:
-    mine, theirs = shingle_set(one), shingle_set(other)
-    return len(mine & theirs) / len(mine | theirs)
 
 
 def with_changes(content: str, count: int) -> str:
@@ -28,9 +27,30 @@ def with_changes(content: str, count: int) -> str:
     return " ".join(words)
 
 
-def find(texts: list[str], threshold: float = 0.7) -> dict[int, tuple[int, float]]:
-    found = near_duplicates((content.encode() for content in texts), threshold=threshold)
-    return {duplicate.number: (duplicate.of, duplicate.similarity) for duplicate in found}
+def member(number: int, content: str) -> Member:
+    keys = keys_of(content.encode(), words=SHINGLE_WORDS, bands=BANDS, rows=ROWS)
+    return Member(number, keys, shingle_set(content.encode()))
+
+
+def similarity(one: str, other: str) -> float:
+    """Jaccard of the sets of five words, without a kernel."""
+    sets = []
+    for words in (one.split(), other.split()):
+        sets.append({tuple(words[start : start + 5]) for start in range(len(words) - 4)})
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def find(texts: list[str], threshold: float = 0.7) -> dict[int, Duplicate]:
+    members = (member(number, content) for number, content in enumerate(texts))
+    return {duplicate.number: duplicate for duplicate in left_out(members, threshold)}
+
+
+def plain_groups(pairs: list[tuple[int, int]], count: int) -> list[int]:
+    labels = list(range(count))
+    for _ in range(count):
+        for one, other in pairs:
+            labels[one] = labels[other] = min(labels[one], labels[other])
+    return labels
 
 
 def test_a_near_copy_goes_and_its_true_similarity_is_told() -> None:
@@ -39,16 +59,8 @@ def test_a_near_copy_goes_and_its_true_similarity_is_told() -> None:
 
     found = find([text(2), original, copy, text(3)])
 
-    assert list(found) == [2]
-    assert found[2][0] == 1
-    assert found[2][1] == jaccard(original, copy)
-    assert 0.7 <= found[2][1] < 1
-
-
-def test_spacing_and_line_ends_are_no_difference() -> None:
-    original = text(1)
-
-    assert find([original, original.replace(" ", "\r\n\t")]) == {1: (0, 1.0)}
+    assert found == {2: Duplicate(2, 1, similarity(original, copy))}
+    assert 0.7 <= found[2].similarity < 1
 
 
 def test_no_file_goes_that_is_less_similar_than_the_threshold() -> None:
@@ -57,27 +69,93 @@ def test_no_file_goes_that_is_less_similar_than_the_threshold() -> None:
 
     found = find(family)
 
-    left = [content for number, content in enumerate(family) if number not in found]
     assert len(found) > 5
-    for number, (of, similarity) in found.items():
-        assert of not in found
-        assert similarity == jaccard(family[number], family[of]) >= 0.7
-    assert all(jaccard(one, other) < 0.9 for one, other in itertools.combinations(left, 2))
+    for number, duplicate in found.items():
+        assert duplicate.of not in found  # the one that it goes for stays
+        assert duplicate.similarity == similarity(family[number], family[duplicate.of]) >= 0.7
+    left = [number for number in range(len(family)) if number not in found]
+    # A group so small is compared as a whole: no two that stay are near-duplicates.
+    assert all(similarity(family[one], family[other]) < 0.7 for one, other in itertools.combinations(left, 2))
 
 
-def test_files_without_a_shingle_are_never_near_duplicates() -> None:
-    assert find(["x = 1", "x = 1", ""]) == {}
+def test_a_file_goes_for_the_one_it_is_most_similar_to() -> None:
+    original = text(1, 600)
+    far = with_changes(original, 40)
+    copy = with_changes(far, 2)
+
+    found = find([original, far, copy], threshold=0.6)
+
+    assert similarity(original, far) < 0.6
+    assert found[2].of == 1
 
 
-def test_the_sketch_estimates_the_true_similarity() -> None:
-    permutations = _permutations()
-    original = text(7, 2_000)
-    errors = []
-    for count in (10, 50, 150, 400):
+def test_of_equally_similar_ones_it_goes_for_the_first() -> None:
+    one, other = text(1, 40), text(2, 40)
+    both = one + " " + other
+
+    found = find([one, other, both], threshold=0.4)
+
+    assert similarity(both, one) == similarity(both, other)
+    assert found[2].of == 0
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7, 0.9, 1.0])
+def test_the_threshold_means_what_it_says(threshold: float) -> None:
+    original = text(4)
+    copies = [with_changes(original, count) for count in range(1, 40)]
+
+    gone = {number for number, copy in enumerate(copies) if 1 in find([original, copy], threshold)}
+
+    assert gone == {number for number, copy in enumerate(copies) if similarity(original, copy) >= threshold}
+
+
+def test_with_many_kept_files_only_those_that_share_a_key_are_compared() -> None:
+    many = [text(seed, 60) for seed in range(COMPARED_WITH_ALL + 20)]
+    copy = with_changes(many[-1], 1)
+
+    found = find([*many, copy])
+
+    assert list(found) == [len(many)]
+    assert found[len(many)].of == len(many) - 1
+
+
+def test_members_without_a_shingle_stay() -> None:
+    assert find(["x", "x", ""]) == {}
+
+
+@given(pairs=PAIRS)
+def test_groups_are_the_connected_parts(pairs: list[tuple[int, int]]) -> None:
+    found = groups(np.array(pairs, np.int64).reshape(-1, 2), 20)
+
+    assert found.tolist() == plain_groups(pairs, 20)
+
+
+def test_a_long_chain_is_one_group() -> None:
+    count = 100_000
+    chain = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
+
+    for pairs in (chain, chain[::-1], chain[:, ::-1]):
+        assert not groups(np.ascontiguousarray(pairs), count).any()
+
+
+def test_jaccard_of_sets_of_32_bits_is_that_of_the_words() -> None:
+    original = text(7, 3_000)
+
+    for count in (10, 100, 500):
         other = with_changes(original, count)
-        sketches = [_sketch(np.array(sorted(shingle_set(one)), np.uint64), permutations) for one in (original, other)]
-        estimate = float((sketches[0] == sketches[1]).mean())
-        errors.append(estimate - jaccard(original, other))
+        sets = [shingle_set(content.encode()) for content in (original, other)]
+        assert abs(jaccard(*sets) - similarity(original, other)) < 1e-6
 
-    # 250 draws have a standard deviation of 0.032 at most.
-    assert max(map(abs, errors)) < 0.1
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threshold": 0.0}, "threshold=0.0"),
+        ({"threshold": 1.1}, "threshold=1.1"),
+        ({"words": 0}, "words=0"),
+        ({"bands": 100, "rows": 100}, "bands=100"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DuplicateConfig(**settings)  # type: ignore[arg-type]

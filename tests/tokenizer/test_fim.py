@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from starsmith.core.errors import ArtifactError
 from starsmith.tokenizer import fim
 from starsmith.tokenizer.bpe import (
     END_OF_TEXT,
@@ -16,6 +17,7 @@ from starsmith.tokenizer.bpe import (
     FIM_SUFFIX,
     SPECIAL_TOKENS,
     Tokenizer,
+    split_at_controls,
 )
 
 TEXTS = st.text(max_size=300) | st.lists(
@@ -42,6 +44,51 @@ def test_text_survives_encoding_and_never_becomes_a_control_token(tokenizer: Tok
     assert all(token_id >= len(SPECIAL_TOKENS) for token_id in ids)
 
 
+# A document as the corpus makes it: texts, which may spell control tokens out, and control tokens between them.
+MARKED = st.tuples(
+    st.lists(TEXTS, min_size=1, max_size=6), st.lists(st.integers(0, len(SPECIAL_TOKENS) - 1), min_size=5, max_size=5)
+)
+
+
+def joined(pieces: list[str], ids: list[int]) -> tuple[str, list[int]]:
+    """The text and its control offsets."""
+    text, controls = pieces[0], []
+    for piece, control in zip(pieces[1:], ids, strict=False):
+        controls.append(len(text))
+        text += SPECIAL_TOKENS[control] + piece
+    return text, controls
+
+
+@given(document=MARKED)
+def test_a_text_is_split_at_its_control_tokens_and_nowhere_else(document: tuple[list[str], list[int]]) -> None:
+    pieces, ids = document
+    text, controls = joined(pieces, ids)
+
+    assert split_at_controls(text, controls) == (pieces, ids[: len(controls)])
+
+
+@given(document=MARKED)
+def test_control_tokens_get_ids_where_the_record_says_so_and_text_none(
+    tokenizer: Tokenizer, document: tuple[list[str], list[int]]
+) -> None:
+    pieces, ids = document
+    text, controls = joined(pieces, ids)
+
+    encoded = tokenizer.encode_marked(text, controls)
+
+    assert [number for number in encoded if number < len(SPECIAL_TOKENS)] == ids[: len(controls)]
+    assert tokenizer.decode(encoded) == "".join(pieces)
+    assert tokenizer.encode_marked(text, []) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize(("text", "offset"), [("x <EMAIL>", 0), ("<email>", 0), ("<EMAIL", 0), ("", 3), ("<KEY>", 9)])
+def test_an_offset_at_which_no_control_token_stands_is_refused(text: str, offset: int) -> None:
+    with pytest.raises(ArtifactError, match=f"at character {offset}") as caught:
+        split_at_controls(text, [offset])
+
+    assert "corpus build" in caught.value.hint
+
+
 @given(text=TEXTS, seed=st.integers(0, 2**32))
 @settings(max_examples=300)
 def test_the_three_parts_of_a_cut_join_to_the_document(tokenizer: Tokenizer, text: str, seed: int) -> None:
@@ -63,6 +110,18 @@ def test_cuts_fall_inside_tokens_as_well_as_between_them(tokenizer: Tokenizer) -
 
     inside = sum(position not in borders for position in at)
     assert 20 < inside < 180
+
+
+@given(document=MARKED, seed=st.integers(0, 2**32))
+def test_a_cut_loses_no_control_token(tokenizer: Tokenizer, document: tuple[list[str], list[int]], seed: int) -> None:
+    ids = tokenizer.encode_marked(*joined(*document))
+
+    cut = fim.cut_at_characters(tokenizer, ids, np.random.default_rng(seed))
+
+    parts = cut.prefix + cut.middle + cut.suffix
+    assert tokenizer.decode(parts) == tokenizer.decode(ids)
+    special = range(len(SPECIAL_TOKENS))
+    assert [number for number in parts if number in special] == [number for number in ids if number in special]
 
 
 def test_both_layouts_are_starcoder2s() -> None:

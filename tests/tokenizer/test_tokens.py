@@ -1,5 +1,6 @@
 """Token shards and their index back to files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError
 from starsmith.core.records import HELD_OUT, TRAIN, read_files
 from starsmith.tokenizer import tokens
-from starsmith.tokenizer.bpe import Tokenizer
+from starsmith.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
+from worlds import MakeCorpus, source_file
 
 
 def test_every_token_range_decodes_to_its_file(corpus: Path, tokenizer_directory: Path, tokens_directory: Path) -> None:
@@ -60,3 +62,37 @@ def test_a_truncated_shard_is_named(tokens_directory: Path, tmp_path: Path) -> N
 
     with pytest.raises(ArtifactError, match=r"00000\.bin has \d+ bytes"):
         tokens.TokenStore(copy, vocab_size=400, split=HELD_OUT)
+
+
+def test_only_the_control_tokens_of_the_corpus_get_their_ids(
+    tmp_path: Path, make_corpus: MakeCorpus, tokenizer_directory: Path
+) -> None:
+    plain = source_file("plain.py", "end = '<|endoftext|>'  # and <EMAIL>, <fim_middle>, <file_sep>\n")
+    marked = source_file("marked.py", "<jupyter_start><jupyter_code>owner = '<EMAIL>'  # not <EMAIL>\n")
+    marked = replace(marked, controls=(0, 15, 38))
+    corpus = make_corpus(tmp_path / "corpus", [plain, marked, replace(plain, path="held.py", split=HELD_OUT)])
+
+    tokens.run(tokens.TokensConfig(), corpus=corpus, tokenizer=tokenizer_directory, out=tmp_path / "tokens")
+
+    vocabulary = Tokenizer.load(tokenizer_directory)
+    store = tokens.TokenStore(tmp_path / "tokens", vocab_size=vocabulary.vocab_size)
+    ids = {row["path"]: store.ids(number) for number, row in enumerate(store.documents.to_pylist())}
+    controls = {
+        path: [SPECIAL_TOKENS[number] for number in found if number < len(SPECIAL_TOKENS)]
+        for path, found in ids.items()
+    }
+    assert controls == {"plain.py": [], "marked.py": ["<jupyter_start>", "<jupyter_code>", "<EMAIL>"]}
+    assert vocabulary.decode(ids["plain.py"]) == plain.text
+    assert vocabulary.decode(ids["marked.py"]) == "owner = ''  # not <EMAIL>\n"
+
+
+def test_a_record_whose_control_tokens_do_not_stand_there_is_refused(
+    tmp_path: Path, make_corpus: MakeCorpus, tokenizer_directory: Path
+) -> None:
+    file = replace(source_file("a.py", "owner = '<EMAIL>'\n"), controls=(8,))
+    corpus = make_corpus(tmp_path / "corpus", [file])
+
+    with pytest.raises(ArtifactError, match="at character 8, where its record says"):
+        tokens.run(tokens.TokensConfig(), corpus=corpus, tokenizer=tokenizer_directory, out=tmp_path / "tokens")
+
+    assert not (tmp_path / "tokens").exists()

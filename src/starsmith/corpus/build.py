@@ -34,7 +34,7 @@ from starsmith.corpus.config import CorpusConfig
 from starsmith.corpus.duplicates import Duplicate, groups
 from starsmith.corpus.engine import Engine
 from starsmith.corpus.sampling import language_weights
-from starsmith.corpus.sources import Source, Unit
+from starsmith.corpus.sources import FolderSource, Source, Unit
 from starsmith.corpus.stages import DUPLICATES, NEAR_DUPLICATES, STAGE_NAMES, Rules
 
 __all__ = ["CorpusConfig", "run"]
@@ -96,8 +96,10 @@ def run(
     engine      where the tasks run: this machine by default, or a Ray cluster
     staging     directory or URL that all workers reach; by default inside the unfinished artefact
     """
+    _check_place(out, sources)
     parents = {"benchmarks": benchmarks} if benchmarks else {}
     rules = Rules(config, benchmarks.resolve() if benchmarks else None)
+    replace(rules).check()  # a copy: tasks carry the rules, and open the lists for themselves
     with artifact.create(
         out, kind="corpus", config=config, rooms=("core", "corpus"), parents=parents, resume=True
     ) as draft:
@@ -112,6 +114,13 @@ def run(
         _finish(build, decision, parts)
         _account(build, decision)
         _discard(build)
+
+
+def _check_place(out: Path, sources: Sequence[Source]) -> None:
+    """What is written must not be read as source by this build or the next."""
+    for source in sources:
+        if isinstance(source, FolderSource) and out.resolve().is_relative_to(source.root.resolve()):
+            raise InputError(f"{out} lies in {source.root}, which it is to be made from", hint="give another --out")
 
 
 def _units(sources: Sequence[Source], config: CorpusConfig) -> list[Unit]:

@@ -8,6 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 SHINGLE_WORDS = 5
+LONGEST_GAP = 60  # shingles without one of a licence's, and a fifth of its own, within one text of it
 LONGEST_TAG = 120  # bytes from < to >, beyond which it is no tag
 _PRIME, _BASE, _FINAL = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 _OFFSET = np.uint64(0xCBF29CE484222325)
@@ -15,12 +16,12 @@ _OFFSET = np.uint64(0xCBF29CE484222325)
 
 @njit(cache=True, nogil=True)
 def _is_word(byte: np.uint8) -> bool:
-    return (97 <= byte <= 122) or (48 <= byte <= 57) or byte >= 128
+    return bool((97 <= byte <= 122) or (48 <= byte <= 57) or byte >= 128)
 
 
 @njit(cache=True, nogil=True)
 def _separator(data: NDArray[np.uint8], at: int) -> int:
-    """Bytes that are no part of a word at `at`: 0 within a word; the signs of Latin-1, dashes and quotes are separators."""
+    """How many bytes at `at` are no part of a word: ASCII, the signs of Latin-1, dashes and quotes; 0 within a word."""
     byte = data[at]
     if not _is_word(byte):
         return 1
@@ -35,7 +36,7 @@ def _separator(data: NDArray[np.uint8], at: int) -> int:
 def _follows(data: NDArray[np.uint8], at: int, word: NDArray[np.uint8]) -> bool:
     if at + len(word) > len(data):
         return False
-    for step in range(len(word)):
+    for step in range(len(word)):  # noqa: SIM110
         if data[at + step] != word[step]:
             return False
     return True
@@ -67,7 +68,7 @@ def _names_holder(data: NDArray[np.uint8], at: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _holder_line(data: NDArray[np.uint8], at: int, portions: NDArray[np.uint8], copyright: NDArray[np.uint8]) -> bool:
+def _holder_line(data: NDArray[np.uint8], at: int, portions: NDArray[np.uint8], holder: NDArray[np.uint8]) -> bool:
     """Whether the line that starts at `at` is one of a copyright holder, which differs in every copy."""
     while at < len(data) and data[at] != 10 and not _is_word(data[at]):
         if data[at] == 40 and _names_holder(data, at):  # (c) 2020 Somebody
@@ -77,12 +78,12 @@ def _holder_line(data: NDArray[np.uint8], at: int, portions: NDArray[np.uint8], 
         return True
     if _follows(data, at, portions):
         at += len(portions)
-    return _follows(data, at, copyright) and _names_holder(data, at + len(copyright))
+    return _follows(data, at, holder) and _names_holder(data, at + len(holder))
 
 
 @njit(cache=True, nogil=True)
 def _tag_end(data: NDArray[np.uint8], at: int) -> int:
-    """Where a tag of HTML, an address or a place to fill in ends that starts with the < at `at`; `at` if there is none."""
+    """Where what starts with the < at `at` ends: a tag, an address, a place to fill in; `at` for none of them."""
     for end in range(at + 1, min(at + LONGEST_TAG, len(data))):
         if data[end] == 62:
             return end + 1
@@ -96,17 +97,17 @@ def words(
     data: NDArray[np.uint8],
     same: NDArray[np.uint64],
     portions: NDArray[np.uint8],
-    copyright: NDArray[np.uint8],
+    holder: NDArray[np.uint8],
 ) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """Hash and first byte of every word of at least two letters or digits in lower-case UTF-8.
 
     same      (S, 2) a word's hash, and that of the word that stands for it
-    portions  the bytes of `portions `, and `copyright` its own: kernels take no strings
+    portions  the bytes of `portions `, and `holder` those of `copyright`: kernels take no strings
     """
     found, starts = np.empty(len(data) // 2 + 1, np.uint64), np.empty(len(data) // 2 + 1, np.int32)
     count, at, line = 0, 0, True
     while at < len(data):
-        if line and _holder_line(data, at, portions, copyright):
+        if line and _holder_line(data, at, portions, holder):
             while at < len(data) and data[at] != 10:
                 at += 1
             line = False
@@ -135,7 +136,7 @@ def words(
 def _equal(values: NDArray[np.uint64], at: int, wanted: NDArray[np.uint64], length: int) -> bool:
     if at < 0 or at + length > len(values):
         return False
-    for step in range(length):
+    for step in range(length):  # noqa: SIM110
         if values[at + step] != wanted[step]:
             return False
     return True
@@ -223,18 +224,6 @@ def owners(
 
 
 @njit(cache=True, nogil=True)
-def unique(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The distinct values in rising order."""
-    ordered = np.sort(values)
-    count = 0
-    for at in range(len(ordered)):
-        if at == 0 or ordered[at] != ordered[at - 1]:
-            ordered[count] = ordered[at]
-            count += 1
-    return ordered[:count]
-
-
-@njit(cache=True, nogil=True)
 def find(own: NDArray[np.uint64], keys: NDArray[np.uint64], table: NDArray[np.int32]) -> NDArray[np.int32]:
     """(S,) the number of each shingle among the keys, or -1."""
     numbers = np.full(len(own), -1, np.int32)
@@ -249,54 +238,105 @@ def find(own: NDArray[np.uint64], keys: NDArray[np.uint64], table: NDArray[np.in
     return numbers
 
 
-# Bits, not bytes: 24 KB are cleared in no time, 190 KB come from the system page by page at each call.
-@njit(cache=True, nogil=True)
-def _marked(marks: NDArray[np.uint8], number: np.int32) -> bool:
-    return (marks[number >> 3] >> (number & 7)) & 1 == 1
-
-
-@njit(cache=True, nogil=True)
-def _mark(marks: NDArray[np.uint8], number: np.int32) -> None:
-    marks[number >> 3] |= np.uint8(1 << (number & 7))
-
-
 @njit(cache=True, nogil=True)
 def count(
-    numbers: NDArray[np.int32], starts: NDArray[np.int64], owners: NDArray[np.int32], licenses: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """(L,) how many distinct shingles of each licence are there, and marks of K bits for the shingles that are."""
-    matched, present = np.zeros(licenses, np.int64), np.zeros((len(starts) >> 3) + 1, np.uint8)
-    for number in numbers:
-        if number >= 0 and not _marked(present, number):
-            _mark(present, number)
-            for at in range(starts[number], starts[number + 1]):
-                matched[owners[at]] += 1
-    return matched, present
+    ordered: NDArray[np.int32], starts: NDArray[np.int64], owners: NDArray[np.int32], licenses: int
+) -> NDArray[np.int64]:
+    """(L,) how many distinct shingles of each licence are among the numbers in rising order."""
+    matched = np.zeros(licenses, np.int64)
+    for at in range(len(ordered)):
+        if ordered[at] >= 0 and (at == 0 or ordered[at] != ordered[at - 1]):
+            for place in range(starts[ordered[at]], starts[ordered[at] + 1]):
+                matched[owners[place]] += 1
+    return matched
 
 
 @njit(cache=True, nogil=True)
-def take(wanted: NDArray[np.int32], present: NDArray[np.uint8], taken: NDArray[np.uint8], most_shared: float) -> bool:
-    """Take a licence's shingles that are present, unless more than a share of them were taken by others."""
+def occurrences(
+    wanted: NDArray[np.int32], ordered: NDArray[np.int32], places: NDArray[np.int64], least: float, repeats: bool
+) -> NDArray[np.int64]:
+    """(N, 3) first and last place of each time a licence stands in a text, and how many of its shingles are there.
+
+    wanted           the numbers of its shingles, in its own order
+    ordered, places  the text's, in rising order, and where in the text each is
+    repeats          whether the licence says the same in several places, so that a repetition tells nothing
+
+    A new one starts where its shingles begin again, or after a long gap. When none is nearly whole, its parts may
+    stand in another order: then all of them are one.
+    """
+    step_at = np.full(len(places), -1, np.int32)  # by place in the text, in the licence's order
+    for step in range(len(wanted)):
+        at = np.searchsorted(ordered, wanted[step])
+        while at < len(ordered) and ordered[at] == wanted[step]:
+            step_at[places[at]] = step
+            at += 1
+    found = np.empty((len(places) // max(1, int(least * len(wanted))) + 2, 3), np.int64)
+    seen_in = np.zeros(len(wanted), np.int32)
+    longest_gap = LONGEST_GAP + len(wanted) // 5
+    count, run, distinct, first, last, step_before, everything = 0, 1, 0, -1, -1, -1, -1
+    for place in range(len(step_at) + 1):
+        step = step_at[place] if place < len(step_at) else -1
+        if step < 0 and place < len(step_at):
+            continue
+        back = step < step_before - len(wanted) // 2 or place - last > longest_gap
+        again = place == len(step_at) or (back and not repeats)
+        if again and last >= 0:
+            if distinct >= least * len(wanted):
+                found[count] = first, last, distinct
+                count += 1
+            run += 1
+            distinct, first = 0, -1
+        if place == len(step_at):
+            break
+        first = place if first < 0 else first
+        everything = place if everything < 0 else everything
+        last, step_before = place, step
+        if seen_in[step] != run:
+            seen_in[step] = run
+            distinct += 1
+    if count == 0:
+        found[0] = everything, last, (seen_in > 0).sum()
+        count = 1
+    return found[:count]
+
+
+@njit(cache=True, nogil=True)
+def take(
+    wanted: NDArray[np.int32],
+    times: NDArray[np.int32],
+    ordered: NDArray[np.int32],
+    places: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    taken: NDArray[np.bool_],
+    most_shared: float,
+) -> bool:
+    """Take a licence's shingles between two places of the text, unless others took more than a share of them.
+
+    Each is taken as many `times` as the licence has it: a further one belongs to another text.
+    """
+    inside = np.zeros(len(places), np.bool_)
     seen, shared = 0, 0
-    for number in wanted:
-        seen += _marked(present, number)
-        shared += _marked(taken, number)  # what is taken by another and not present here cannot be
+    for step in range(len(wanted)):
+        at = np.searchsorted(ordered, wanted[step])
+        left = times[step]
+        while left > 0 and at < len(ordered) and ordered[at] == wanted[step]:
+            if bounds[0] <= places[at] <= bounds[1]:
+                inside[places[at]] = True
+                seen += 1
+                shared += taken[places[at]]
+                left -= 1
+            at += 1
     if shared >= most_shared * seen:
         return False
-    for number in wanted:
-        if _marked(present, number):
-            _mark(taken, number)
+    taken |= inside
     return True
 
 
 @njit(cache=True, nogil=True)
-def covered(
-    numbers: NDArray[np.int32], taken: NDArray[np.uint8], which: NDArray[np.int32], words: int
-) -> NDArray[np.bool_]:
+def covered(taken: NDArray[np.bool_], which: NDArray[np.int32], words: int) -> NDArray[np.bool_]:
     """(W,) whether each word is part of a shingle that was taken, or of a holder's name within one."""
     inside = np.zeros(words, np.bool_)
-    for at in range(len(numbers)):
-        if numbers[at] >= 0 and _marked(taken, numbers[at]):
-            for word in range(which[at], which[at + SHINGLE_WORDS - 1] + 1):
-                inside[word] = True
+    for at in range(len(taken)):
+        if taken[at]:
+            inside[which[at] : which[at + SHINGLE_WORDS - 1] + 1] = True
     return inside

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from itertools import islice
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +28,14 @@ _DEPRECATED = re.compile(r"\+$|^GPL-.*-with-")  # these double current ids, or h
 _NOW = {"Nunit": "zlib-acknowledgement", "eCos-2.0": "GPL-2.0-or-later WITH eCos-exception-2.0"}  # of deprecated ids
 _WITHIN = {"LGPL-3.0-only": "GPL-3.0-only"}  # a licence that adds to another, whose text often follows it
 LONGEST_REMEMBERED = 16_384  # characters: most files of a source have one of few notices; bounds the memory
+LONGEST_NAME = 40  # characters of a file that holds a licence's name and nothing else
+MOST_NOTICES = 20  # of one wording that are looked at in one file
 SHORTEST_REST = 4  # words between recognised texts that may be a notice
 
 # Words of which licences use one or the other, for the same.
 _SAME = (
-    ("license", "licence licences licenses sublicence sublicense"),
+    ("license", "licence licences licenses"),
+    ("sublicense", "sublicence"),
     ("name", "names"),
     ("shall", "will"),
     ("disclaim", "disclaims"),
@@ -49,46 +54,108 @@ _GPL = re.compile(
     r"(?:general public licen[cs]e|a?l?gpl)"
 )
 _VERSION = re.compile(r"\b(?:version|v\.?) ?(\d(?:\.\d)?)")
-_OR_LATER = re.compile(r"\b(?:any|or) (?:\(at your option\) any )?(?:later|newer)\b|\bat your option\b")
+_OR_LATER = re.compile(r"\b(?:any|or) (?:later|newer)\b|\bat your option\b")
+_GPL_VERSIONS = {"GPL": ("1.0", "2.0", "3.0"), "LGPL": ("2.0", "2.1", "3.0"), "AGPL": ("1.0", "3.0")}
 _GPL_NAMES = {"": ("GPL", "1.0"), "lesser ": ("LGPL", "2.1"), "library ": ("LGPL", "2.0"), "affero ": ("AGPL", "1.0")}
 _RESTRICTIONS = (  # a word without which it is not there, wording, id
     ("commons", re.compile(r"commons clause licen[cs]e condition"), COMMONS_CLAUSE),
-    (
-        "cop",
-        re.compile(r"proprietary and confidential|unauthori[sz]ed copying of this file"),
-        PROPRIETARY,
-    ),
+    ("confidential", re.compile(r"proprietary and confidential"), PROPRIETARY),
+    ("end user", re.compile(r"(?:under|to|by) the .{0,60}?end user licen[cs]e agreement"), PROPRIETARY),
+    ("unauthori", re.compile(r"unauthori[sz]ed copying of this file"), PROPRIETARY),
 )
 _UNDER = r"under (?:the )?(?:terms (?:and conditions )?of )?(?:the )?"
 _V = r",? ?(?:version|v\.?|-)? ?"
 _NOTICES = (
     (
         "apache",
-        re.compile(rf"(?:{_UNDER}|license: )apache (?:software )?licen[cs]e{_V}2|apache-2\.0 licen[cs]e"),
+        re.compile(
+            rf"(?:{_UNDER}|license: )apache (?:software )?licen[cs]e{_V}2|apache-2\.0 licen[cs]e"
+            r"|apache licen[cs]e, version 2\.0 https?: www\.apache\.org"
+        ),
         "Apache-2.0",
     ),
     (
         "mozilla",
-        re.compile(r"(?:terms of|under) the mozilla public licen[cs]e,? ?(?:version|v\.?) ?(\d\.\d)"),
+        re.compile(r"(?:terms of|under) the mozilla public licen[cs]e,? ?(?:version|v\.?) ?([12]\.[01])"),
         r"MPL-\1",
     ),
-    ("eclipse", re.compile(rf"(?:terms of|under) the eclipse public licen[cs]e{_V}(\d\.\d)"), r"EPL-\1"),
+    ("eclipse", re.compile(rf"(?:terms of|under) the eclipse public licen[cs]e{_V}([12]\.0)"), r"EPL-\1"),
+    ("creativecommons", re.compile(r"creativecommons.org licenses by ([1-4]\.[05])"), r"CC-BY-\1"),
+    ("creativecommons", re.compile(r"creativecommons.org licenses by-sa ([1-4]\.[05])"), r"CC-BY-SA-\1"),
     ("possible", re.compile(r"to the extent possible under law.{0,200}?(?:dedicated|waived) all copyright"), "CC0-1.0"),
     ("mit", re.compile(rf"{_UNDER}(?:mit|expat)(?: x11|-style)? licen[cs]e"), "MIT"),
     ("bsd", re.compile(rf"{_UNDER}(?:3.clause|new|modified|revised) bsd licen[cs]e"), "BSD-3-Clause"),
     ("bsd", re.compile(rf"{_UNDER}(?:2.clause|simplified) bsd licen[cs]e"), "BSD-2-Clause"),
 )
-# Wording of an exception, the licence it belongs to, the exception, and for which licence it was written.
+_DECLARED = re.compile(r"\blicen[cs]e: ([a-z0-9.+-]+)")  # License: MIT
+_NAMED_ALONE = {
+    **dict.fromkeys(("apache 2.0", "apache-2.0", "apache license 2.0", "apache license, version 2.0"), "Apache-2.0"),
+    **dict.fromkeys(("mit", "mit license", "the mit license"), "MIT"),
+    **dict.fromkeys(("bsd-3-clause", "bsd 3-clause license"), "BSD-3-Clause"),
+    **dict.fromkeys(("bsd-2-clause", "bsd 2-clause license"), "BSD-2-Clause"),
+    **dict.fromkeys(("isc", "isc license"), "ISC"),
+    "unlicense": "Unlicense",
+    "mpl-2.0": "MPL-2.0",
+}
+# A word and the wording of an exception, the licence it belongs to, its id, and the licence when none is named beside.
 _EXCEPTIONS = (
-    ("llvm", re.compile(r"with (?:the )?llvm.exceptions?|llvm exceptions to the apache"), "Apache", "LLVM-exception", "Apache-2.0"),
-    ("independent modules", re.compile(r"link this library with independent modules"), "GPL", "Classpath-exception-2.0", "GPL-2.0-only"),
-    ("gcc runtime", re.compile(r"gcc runtime library exception.{1,40}?version 3\.1"), "GPL", "GCC-exception-3.1", "GPL-3.0-only"),
-    ("compiled version of this file", re.compile(r"unlimited permission to link the compiled version of this file"), "GPL", "GCC-exception-2.0", "GPL-2.0-only"),
-    ("autoconf configure script", re.compile(r"autoconf configure script exception version 3\.0"), "GPL", "Autoconf-exception-3.0", "GPL-3.0-only"),
-    ("output of autoconf", re.compile(r"configure scripts that are the output of autoconf"), "GPL", "Autoconf-exception-2.0", "GPL-2.0-only"),
-    ("bison parser skeleton", re.compile(r"contains part or all of the bison parser skeleton"), "GPL", "Bison-exception-2.2", "GPL-2.0-only"),
-    ("uses this font", re.compile(r"create a document which uses this font"), "GPL", "Font-exception-2.0", "GPL-2.0-only"),
-    ("optional exception", re.compile(r"optional exception to the license"), "MIT", "fmt-exception", "MIT"),
+    (
+        "llvm",
+        re.compile(r"with (?:the )?llvm.exceptions?|llvm exceptions to the apache"),
+        "Apache",
+        "LLVM-exception",
+        "",
+    ),
+    (
+        "independent modules",
+        re.compile(r"link this library with independent modules"),
+        "GPL",
+        "Classpath-exception-2.0",
+        "GPL-2.0-only",
+    ),
+    (
+        "gcc runtime",
+        re.compile(r"gcc runtime library exception.{1,40}?version 3\.1"),
+        "GPL",
+        "GCC-exception-3.1",
+        "GPL-3.0-only",
+    ),
+    (
+        "compiled version of this file",
+        re.compile(r"unlimited permission to link the compiled version of this file"),
+        "GPL",
+        "GCC-exception-2.0",
+        "GPL-2.0-only",
+    ),
+    (
+        "autoconf configure script",
+        re.compile(r"autoconf configure script exception version 3\.0"),
+        "GPL",
+        "Autoconf-exception-3.0",
+        "GPL-3.0-only",
+    ),
+    (
+        "output of autoconf",
+        re.compile(r"configure scripts that are the output of autoconf"),
+        "GPL",
+        "Autoconf-exception-2.0",
+        "GPL-2.0-only",
+    ),
+    (
+        "bison parser skeleton",
+        re.compile(r"contains part or all of the bison parser skeleton"),
+        "GPL",
+        "Bison-exception-2.2",
+        "GPL-2.0-only",
+    ),
+    (
+        "uses this font",
+        re.compile(r"create a document which uses this font"),
+        "GPL",
+        "Font-exception-2.0",
+        "GPL-2.0-only",
+    ),
+    ("optional exception", re.compile(r"optional exception to the license"), "MIT", "fmt-exception", ""),
 )
 
 
@@ -97,18 +164,21 @@ def recognise(text: str) -> tuple[str, ...]:
 
     A licence with an exception is one name: `Apache-2.0 WITH LLVM-exception`.
     """
-    return _remembered(text) if len(text) <= LONGEST_REMEMBERED else _recognised(text)
+    return _remembered(text) if len(text) <= LONGEST_REMEMBERED else recognise_anew(text)
 
 
 @lru_cache(maxsize=2048)
 def _remembered(text: str) -> tuple[str, ...]:
-    return _recognised(text)
+    return recognise_anew(text)
 
 
-def _recognised(text: str) -> tuple[str, ...]:
+def recognise_anew(text: str) -> tuple[str, ...]:
+    """The same, whatever was asked before."""
+    if len(text) <= LONGEST_NAME and (name := _NAMED_ALONE.get(text.strip().lower())):
+        return (name,)
     whole, rest = _whole_texts(text.lower())
     plain = " ".join(rest.translate(_MARKS).split())
-    families = {_family(name) for name in whole}
+    families = {_family(name) for name in (*whole, *(_WITHIN[name] for name in whole if name in _WITHIN))}
     found = [*whole, *(name for name in _notices(plain) if _family(name) not in families)]
     restrictions = [name for cue, pattern, name in _RESTRICTIONS if cue in plain and pattern.search(plain)]
     return tuple(dict.fromkeys((*_with_exceptions(found, plain), *restrictions)))
@@ -126,16 +196,34 @@ def _family(name: str) -> str:
 def _notices(plain: str) -> list[str]:
     """Ids named by wording; the notice of a GPL includes whether a later version may be chosen."""
     names = [
-        found.expand(name) for cue, pattern, name in _NOTICES if cue in plain and (found := pattern.search(plain))
+        found.expand(name)
+        for cue, pattern, name in _NOTICES
+        if cue in plain
+        for found in islice(pattern.finditer(plain), MOST_NOTICES)
     ]
-    if "gnu " in plain and (gpl := _GPL.search(plain)):
-        family, earliest = _GPL_NAMES[gpl["kind"] or ""]
-        around = plain[gpl.start() : gpl.end() + 250]
-        version = _VERSION.search(around)
-        number = (version[1] if "." in version[1] else f"{version[1]}.0") if version else earliest
-        # Section 9 of the GPL: where no version is named, the recipient may choose any.
-        names.append(f"{family}-{number}-{'or-later' if not version or _OR_LATER.search(around) else 'only'}")
+    if ": " in plain:
+        by_lower = _by_lower()
+        written = (found[1].rstrip(".") for found in islice(_DECLARED.finditer(plain), MOST_NOTICES))
+        names += [by_lower[name] for name in written if name in by_lower]
+    if "gnu " in plain:
+        names += [_gpl(plain, found) for found in islice(_GPL.finditer(plain), MOST_NOTICES)]
     return names
+
+
+@cache
+def _by_lower() -> dict[str, str]:
+    return {name.lower(): name for name in _library().names}
+
+
+def _gpl(plain: str, found: re.Match[str]) -> str:
+    family, earliest = _GPL_NAMES[found["kind"] or ""]
+    around = plain[found.start() : found.end() + 250]
+    version = _VERSION.search(around)
+    number = (version[1] if "." in version[1] else f"{version[1]}.0") if version else ""
+    if number not in _GPL_VERSIONS[family]:
+        # Section 9 of the GPL: where no version is named, the recipient may choose any.
+        return f"{family}-{earliest}-or-later"
+    return f"{family}-{number}-{'or-later' if _OR_LATER.search(around) else 'only'}"
 
 
 def _with_exceptions(names: list[str], plain: str) -> list[str]:
@@ -145,14 +233,14 @@ def _with_exceptions(names: list[str], plain: str) -> list[str]:
             # A GPL without a version is what the exception's own text says of it.
             own = [name for name in names if _family(name) == family and name != "GPL-1.0-or-later"]
             others = [name for name in names if _family(name) != family]
-            names = [*others, *(f"{name} WITH {exception}" for name in own or [written_for])]
+            names = [*others, *(f"{name} WITH {exception}" for name in own or filter(None, [written_for]))]
     return names
 
 
 def _whole_texts(lower: str) -> tuple[list[str], str]:
     """Licences of whose text at least `LEAST_CONTAINMENT` is there, and what is part of none of them.
 
-    A licence whose shingles are mostly part of another that was found (BSD-2-Clause in BSD-3-Clause) is not named.
+    Where two could stand (BSD-2-Clause within BSD-3-Clause), the one is named of which more is there and less missing.
     """
     from starsmith.corpus import license_kernels as kernels
 
@@ -161,20 +249,28 @@ def _whole_texts(lower: str) -> tuple[list[str], str]:
     hashes, starts = kernels.words(data, _same(), *_copyright())
     words, which = kernels.without_holders(hashes, *_holders())
     numbers = kernels.find(kernels.shingles(words), library.keys, library.table)
-    matched, present = kernels.count(numbers, library.starts, library.owners, len(library.names))
+    places = np.argsort(numbers, kind="stable")
+    ordered = numbers[places]
+    matched = kernels.count(ordered, library.starts, library.owners, len(library.names))
     likely = np.flatnonzero(matched >= LEAST_CONTAINMENT * library.sizes)
     if not len(likely):
         return [], lower
-    cost = (MISSING_COST * (library.sizes - matched) - matched)[likely]
-    taken = np.zeros_like(present)
+    times = [
+        (MISSING_COST * (library.sizes[number] - bounds[2]) - bounds[2], number, bounds)
+        for number in likely
+        for bounds in kernels.occurrences(
+            library.sets[number], ordered, places, LEAST_CONTAINMENT, library.repeats[number]
+        )
+    ]
+    taken = np.zeros(len(places), np.bool_)
     chosen = [
         library.names[number]
-        for number in likely[np.argsort(cost, kind="stable")]
-        if kernels.take(library.sets[number], present, taken, MOST_SHARED)
+        for _, number, bounds in sorted(times, key=itemgetter(0))
+        if kernels.take(library.sets[number], library.times[number], ordered, places, bounds, taken, MOST_SHARED)
     ]
-    inside = kernels.covered(numbers, taken, which, len(hashes))
     within = {_WITHIN.get(name) for name in chosen}
-    return [_NOW.get(name, name) for name in chosen if name not in within], _rest(data, starts, inside)
+    names = dict.fromkeys(_NOW.get(name, name) for name in chosen if name not in within)
+    return list(names), _rest(data, starts, kernels.covered(taken, which, len(hashes)))
 
 
 def _rest(data: NDArray[np.uint8], starts: NDArray[np.int32], inside: NDArray[np.bool_]) -> str:
@@ -194,7 +290,9 @@ class _Library:
     """L licences, and an index from the K distinct shingles to the licences that have them."""
 
     names: list[str]
-    sets: list[NDArray[np.int32]]  # of each licence: the numbers of its shingles
+    sets: list[NDArray[np.int32]]  # of each licence: the numbers of its shingles, in its order
+    times: list[NDArray[np.int32]]  # how often each has each of them
+    repeats: list[bool]  # whether a licence says the same in places that are far from each other
     sizes: NDArray[np.int64]  # (L,)
     keys: NDArray[np.uint64]  # (K,)
     table: NDArray[np.int32]  # hash table of the keys' numbers
@@ -209,13 +307,15 @@ def _library() -> _Library:
     texts = _texts()
     current = [name for name in texts if not _DEPRECATED.search(name) and f"{name}-only" not in texts]
     current.sort(key=lambda name: (len(name), name))  # of equal texts the shortest name stands for all
-    found = [kernels.unique(kernels.shingles(_words(_terms(texts[name]).lower()))) for name in current]
-    names = [name for name, own in zip(current, found, strict=True) if len(own)]
-    sets = [own for own in found if len(own)]
+    found = [kernels.index(kernels.shingles(_words(_terms(texts[name]).lower()))) for name in current]
+    names = [name for name, (own, *_) in zip(current, found, strict=True) if len(own)]
+    sets = [own for own, *_ in found if len(own)]
+    repeats = [bool((np.diff(steps) < -(len(own) // 2)).any()) for own, _, steps in found if len(own)]
+    times = [np.bincount(steps).astype(np.int32) for own, _, steps in found if len(own)]
     sizes = np.array([len(own) for own in sets], np.int64)
     keys, table, numbers = kernels.index(np.concatenate(sets))
     starts, owners = kernels.owners(numbers, sizes, len(keys))
-    return _Library(names, np.split(numbers, np.cumsum(sizes)[:-1]), sizes, keys, table, starts, owners)
+    return _Library(names, np.split(numbers, np.cumsum(sizes)[:-1]), times, repeats, sizes, keys, table, starts, owners)
 
 
 def _terms(text: str) -> str:
@@ -259,7 +359,10 @@ def _same() -> NDArray[np.uint64]:
 @cache
 def _holders() -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64]]:
     """The arrays that `without_holders` takes."""
-    sides = [[_hashes(pattern[side], _same()) for pattern in _HOLDERS] for side in (0, 1)]
+    sides = [
+        [_hashes(before, _same()) for before, _, _ in _HOLDERS],
+        [_hashes(after, _same()) for _, after, _ in _HOLDERS],
+    ]
     width = max(len(words) for side in sides for words in side)
     before, after = (np.array([np.pad(words, (0, width - len(words))) for words in side]) for side in sides)
     shape = [(len(first), len(last), most) for first, last, (*_, most) in zip(*sides, _HOLDERS, strict=True)]

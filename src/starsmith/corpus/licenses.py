@@ -1,7 +1,7 @@
 """The licence of each file with the evidence for it, and whether a policy lets that licence in.
 
-What the file says of itself comes first (an SPDX tag, then a licence's text or notice in its head), then the nearest
-licence file above it, then what is declared for the whole source.
+What the file says of itself comes first (an SPDX or JSDoc tag, then a licence's text or notice), then the nearest
+licence file above it (or the manifest of a folder without one), then what is declared for the whole source.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
+from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -24,16 +25,22 @@ _TEXT_SUFFIX = r"(?:\.(?:txt|text|md|markdown|rst|asc|html?))?"
 _PLAIN_NAME = re.compile(rf"(?i)^(?:un)?(?:licen[cs]e|copying){_TEXT_SUFFIX}$")
 _PREFIXED_NAME = re.compile(rf"(?i)^[\w.+]{{1,24}}[-_.]{_STEM}{_TEXT_SUFFIX}$")  # ICON_LICENSE.md, MIT-LICENSE.txt
 _SUFFIXED_NAME = re.compile(rf"(?i)^{_STEM}(?:[-_.][\w.+-]{{1,24}}?)?{_TEXT_SUFFIX}$")  # LICENSE-APACHE, COPYING.LESSER
-_NOT_TEXT = re.compile(r"(?i)\.(py|js|ts|c|h|cc|cpp|go|rs|java|rb|php|cs|css|json|ya?ml|toml|xml|sh|about|spdx)$")
+_NOT_TEXT = re.compile(r"(?i)\.(pyc?|js|ts|c|h|cc|cpp|go|rs|java|rb|php|cs|css|json|ya?ml|toml|xml|sh|about|spdx)$")
 
 _TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([A-Za-z0-9.+()\- \t]+)")
 _JSDOC = re.compile(r"(?i)@licen[cs]e:?[ \t]+(\(?[a-z0-9.+-]+(?:[ \t]+(?:OR|AND|WITH)[ \t]+[a-z0-9.+-]+)*\)?)")
 # Without one of these there is nothing to recognise. Substring searches: a pattern without case took 50 us a file.
 _CUES = ("license", "licence", "redistribut", "permission", "proprietary and confidential")
-_WORDING = (*_CUES, "warrant", "damage", "liab", "distribut", "copies", "notice")  # of which a notice's lines have one
+_FIRST_WORDS = ("licen", "distribut", "permission", "confidential", "warrant")  # of which a notice has one early
+_LAST_WORDS = ("licen", "warrant", "damage", "liab", "notice", "permission")  # and one of these late
 _MARK = re.compile(r"[ \t]*([^\w\s]{0,3})")
+_LINE_MARKS = frozenset("#;%!-*")  # of which a mark consists that each line of a comment has; // too
+_LETTER = re.compile(r"[a-z]")
+_OPENERS = frozenset(("/*", "/**", "/*!", '"""', "'''", "<!-"))
 _BLOCK_END = re.compile(r"\*/|-->|\"\"\"|'''")
-LINES_AFTER = 2  # of the same paragraph, after the last with a cue: `(at your option) any later version`
+_RESTRICTING = ("commons clause", "confidential", "unauthori", "public license")  # wherever they stand
+MOST_COMMENTS = 3  # of a head that are looked at for a notice
+LINES_AROUND = 4  # of a paragraph, before the first and after the last with such a word: `or any later version`
 
 
 @dataclass(frozen=True)
@@ -78,18 +85,39 @@ def find_license(path: str, text: str, by_folder: Mapping[str, Finding], declare
     """
     head = text[:NOTICE_HEAD]
     plain = head.lower()
-    if "spdx-license-identifier:" in plain and (tags := _tags(head[:TAG_HEAD])):
-        return Finding(tags, "SPDX-License-Identifier in the file")
-    if "@licen" in plain and (tag := _JSDOC.search(head[:TAG_HEAD])) and _is_known(tag[1]):
-        return Finding(tag[1], "@license in the file")
-    if any(cue in plain for cue in _CUES) and (names := recognise(_notice(plain))):
-        return Finding(" AND ".join(sorted(names)), "notice in the file")
+    if any(cue in plain for cue in _CUES) and (found := _own_license(head, plain)):
+        return found
     folder = path
     while by_folder and folder != ".":
         folder = folder.rpartition("/")[0] or "."
         if found := by_folder.get(folder):
             return found
     return declared
+
+
+def _own_license(head: str, plain: str) -> Finding | None:
+    """What a file says of itself at its start; `plain` is the same in lower case."""
+    start = plain[:TAG_HEAD]
+    if "spdx-license-identifier:" in start and (tags := _tags(head[:TAG_HEAD])):
+        return Finding(tags, "SPDX-License-Identifier in the file")
+    if "@licen" in start and (tag := _JSDOC.search(head[:TAG_HEAD])) and is_known_expression(tag[1]):
+        return Finding(tag[1], "@license in the file")
+    names = _noticed(plain)
+    return Finding(" AND ".join(names), "notice in the file") if names else None
+
+
+def _noticed(plain: str) -> list[str]:
+    """Licences in the first comments that speak of one, and what restricts them further below."""
+    names: set[str] = set()
+    at = 0
+    for _ in range(MOST_COMMENTS):
+        if names or (at and not any(plain.find(cue, at) >= 0 for cue in _CUES)):
+            break
+        start, at = _notice(plain, at)
+        names.update(recognise(plain[start:at]))
+    if names and any(plain.find(cue, at) >= 0 for cue in _RESTRICTING):
+        names.update(recognise(plain[at:]))
+    return sorted(names)
 
 
 def _tags(head: str) -> str:
@@ -102,40 +130,47 @@ def _tags(head: str) -> str:
     return " AND ".join(expressions)
 
 
-def _is_known(expression: str) -> bool:
-    """Whether every name in an SPDX expression is the id of a licence or an exception."""
-    names = re.findall(r"[^\s()]+", expression)
-    return all(name in ("OR", "AND", "WITH") or canonical_id(name) in _known_canonical_ids() for name in names)
-
-
 @cache
 def _known_canonical_ids() -> frozenset[str]:
     return frozenset(map(canonical_id, known_ids()))
 
 
-def _notice(plain: str) -> str:
-    """The lines of a head in lower case that may be a licence's notice, and as few others as can be.
+def _notice(plain: str, at: int) -> tuple[int, int]:
+    """Start and end of the first lines after `at` that may be a licence's notice, and as few others as can be.
 
     So that the thousand files with one notice, each with its own copyright line above, code and comments below, give
     one string, which is recognised once.
     """
     first = len(plain)
-    for cue in _WORDING:
-        at = plain.find(cue, 0, first + len(cue))
-        first = at if 0 <= at < first else first
+    for cue in _FIRST_WORDS:
+        found = plain.find(cue, at, first + len(cue))
+        first = found if 0 <= found < first else first
     line = plain.rfind("\n", 0, first) + 1
-    start = plain.rfind("\n", 0, max(line - 1, 0)) + 1  # `under the` may stand in the line before
-    if "copyright" in plain[start:line] or "(c)" in plain[start:line]:
-        start = line
     mark = _mark(plain, line)
-    block = _comment_end(plain, line, mark)
-    last = max(plain.rfind(cue, first, block) for cue in _WORDING)
+    start = line
+    for _ in range(LINES_AROUND):
+        above = plain.rfind("\n", at, max(start - 1, at)) + 1
+        if start == 0 or above < at or not _continues(plain, above, mark):
+            start = above if at <= above < start and _mark(plain, above) in _OPENERS else start
+            break
+        start = above
+    block = max(_comment_end(plain, line, first, mark), first + 1)
+    last = first
+    for cue in _LAST_WORDS:
+        last = max(last, plain.rfind(cue, last, block))
     end = plain.find("\n", last, block)
-    for _ in range(LINES_AFTER):
-        if end < 0 or _mark(plain, end + 1) != mark or not any(map(str.isalnum, _line(plain, end + 1))):
+    for _ in range(LINES_AROUND):
+        if end < 0 or not _continues(plain, end + 1, mark):
             break
         end = plain.find("\n", end + 1, block)
-    return plain[start : end if end >= 0 else block]
+    return start, end if end >= 0 else block
+
+
+def _continues(plain: str, at: int, mark: str) -> bool:
+    """Whether the line at `at` belongs to a paragraph of a comment with this mark, and names no holder."""
+    end = plain.find("\n", at)
+    line = plain[at : end if end >= 0 else len(plain)]
+    return _mark(line, 0) == mark and _LETTER.search(line) is not None and "copyright" not in line and "(c)" not in line
 
 
 def _mark(plain: str, at: int) -> str:
@@ -143,16 +178,11 @@ def _mark(plain: str, at: int) -> str:
     return found[1] if found else ""
 
 
-def _line(plain: str, at: int) -> str:
-    end = plain.find("\n", at)
-    return plain[at : end if end >= 0 else len(plain)]
-
-
-def _comment_end(plain: str, at: int, mark: str) -> int:
-    """Where the comment ends whose line at `at` begins with `mark`."""
-    if mark and (lines := _comment_lines(mark).match(plain, at)):
+def _comment_end(plain: str, line: int, first: int, mark: str) -> int:
+    """Where the comment ends with a cue at `first`, in the line that starts at `line` and begins with `mark`."""
+    if (mark[:2] == "//" or (mark and set(mark) <= _LINE_MARKS)) and (lines := _comment_lines(mark).match(plain, line)):
         return lines.end()
-    ends = _BLOCK_END.search(plain, at)
+    ends = _BLOCK_END.search(plain, first)
     return ends.start() if ends else len(plain)
 
 
@@ -174,6 +204,14 @@ def unknown_ids(ids: Iterable[str]) -> list[str]:
     """Those that are neither SPDX licence ids, deprecated ones included, nor of the form LicenseRef-…"""
     named = (name for name in ids if not name.startswith("LicenseRef-"))
     return [name for name in named if _current_id(name) not in known_ids()]
+
+
+def is_known_expression(expression: str) -> bool:
+    """Whether every name in an SPDX expression is the id of a licence or an exception."""
+    names = re.findall(r"[^\s()]+", expression)
+    return bool(names) and all(
+        name in ("OR", "AND", "WITH") or canonical_id(name) in _known_canonical_ids() for name in names
+    )
 
 
 @cache
@@ -204,7 +242,8 @@ def _current_id(name: str) -> str:
 
 
 def _joined(pairs: Sequence[tuple[str, str]]) -> Finding:
-    names = sorted({name for name, _ in pairs})
+    # By file, and the largest text of a file first: a licence before what it carries with it.
+    names = dict.fromkeys(name for name, _ in sorted(pairs, key=itemgetter(1)))
     paths = sorted({path for _, path in pairs})
     return Finding(" AND ".join(names), f"text of {', '.join(paths)}")
 

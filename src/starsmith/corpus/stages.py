@@ -33,6 +33,10 @@ class Rules:
     config: CorpusConfig
     benchmarks: Path | None = None  # artefact of benchmark texts
 
+    def check(self) -> None:
+        """Raises for a list that cannot be read, before hours of work."""
+        _ = self.opt_outs, self.scanners
+
     @cached_property
     def opt_outs(self) -> OptOuts:
         """Everybody who asked to be left out, from whenever: a corpus does not depend on the day it is made."""

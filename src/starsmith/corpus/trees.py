@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 from starsmith.corpus.files import Drop, RawFile, Unreadable
+from starsmith.corpus.license_manifests import LARGEST_MANIFEST_BYTES, looks_like_manifest, manifest_findings
 from starsmith.corpus.licenses import LARGEST_LICENSE_BYTES, NOTHING, Finding, folder_findings, looks_like_license_file
 
 UNIT_BYTES = 32 * 2**20  # of content a unit has, about, and at least one file
@@ -116,7 +117,7 @@ def plan_units(
     tree: Tree, items: Sequence[Entry | Unreadable], *, largest_bytes: int, unit_bytes: int = UNIT_BYTES
 ) -> list[Unit]:
     """Cut `items`, in their order, into units of about `unit_bytes`."""
-    by_folder = folder_findings(_license_texts(tree, items))
+    by_folder = _findings(tree, items)
     nearest: dict[str, Finding] = {}  # remembered for each folder: trees have fewer folders than files
     units: list[Unit] = []
     start = 0
@@ -160,21 +161,23 @@ def folder_of(path: str) -> str:
     return path.rpartition("/")[0] or "."
 
 
-def _license_texts(tree: Tree, items: Sequence[Entry | Unreadable]) -> Iterator[tuple[str, str]]:
-    """Licence files of the tree's own commit; one that cannot be read is counted when its turn comes."""
-    entries = [
-        item
-        for item in items
-        if isinstance(item, Entry)
-        and not item.commit
-        and item.size_bytes <= LARGEST_LICENSE_BYTES
-        and looks_like_license_file(item.path)
-    ]
-    if entries:
-        with closing(tree.reader.contents(entries, LARGEST_LICENSE_BYTES)) as contents:
-            for entry, content in zip(entries, contents, strict=True):
+def _findings(tree: Tree, items: Sequence[Entry | Unreadable]) -> dict[str, Finding]:
+    """Folder -> licence, by its licence files, else by what its manifests declare; all of the tree's own commit."""
+    own = [item for item in items if isinstance(item, Entry) and not item.commit]
+    texts = _read(tree, [one for one in own if looks_like_license_file(one.path)], LARGEST_LICENSE_BYTES)
+    found = folder_findings((path, content.decode("utf-8", errors="replace")) for path, content in texts)
+    manifests = [one for one in own if looks_like_manifest(one.path) and folder_of(one.path) not in found]
+    return {**manifest_findings(_read(tree, manifests, LARGEST_MANIFEST_BYTES)), **found}
+
+
+def _read(tree: Tree, entries: Sequence[Entry], largest_bytes: int) -> Iterator[tuple[str, bytes]]:
+    """Path and content; an entry that cannot be read is counted when its turn comes."""
+    small = [entry for entry in entries if entry.size_bytes <= largest_bytes]
+    if small:
+        with closing(tree.reader.contents(small, largest_bytes)) as contents:
+            for entry, content in zip(small, contents, strict=True):
                 if not isinstance(content, Drop):
-                    yield entry.path, content.decode("utf-8", errors="replace")
+                    yield entry.path, content
 
 
 def _cuts(items: Sequence[Entry | Unreadable], largest_bytes: int, unit_bytes: int) -> Iterator[int]:

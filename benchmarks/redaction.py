@@ -8,6 +8,7 @@ line on the labelled set of tests/corpus/labelled_secrets.py, which is made up: 
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import sysconfig
@@ -74,7 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     texts = list(source_texts(20_000_000 if arguments.quick else 200_000_000))
-    ours = max(our_speed(texts) for _ in range(3))
+    ours = statistics.median(our_speed(texts) for _ in range(3))
     python = peer_environment()
     prefix = spread(texts, PEER_BYTES[arguments.quick])
     answer = ask_peer(python, [(text, suffix) for text, suffix in prefix])
@@ -112,15 +113,15 @@ def results(ours: float, peer: float, quality: dict[str, tuple[float, float]]) -
     """One object a claim."""
     unit = "MB per CPU-second"
     rows: list[dict[str, object]] = [
-        {"name": "secrets", "ours": ours, "peer": peer, "peer_name": PEER, "unit": unit, "ratio": ours / peer,
+        {"name": "redaction", "ours": ours, "peer": peer, "peer_name": PEER, "unit": unit, "ratio": ours / peer,
          "bar": RATIO_BAR, "holds": ours / peer >= RATIO_BAR},
-        {"name": "secrets_speed", "ours": ours, "peer": SPEED_BAR, "peer_name": "bar", "unit": unit,
+        {"name": "redaction_speed", "ours": ours, "peer": SPEED_BAR, "peer_name": "bar", "unit": unit,
          "ratio": ours / SPEED_BAR, "bar": 1.0, "holds": ours >= SPEED_BAR},
     ]  # fmt: skip
     for index, measure in enumerate(("recall", "precision")):
         our_share, their_share = quality["starsmith"][index], quality[PEER][index]
         rows.append(
-            {"name": f"secrets_{measure}", "ours": our_share, "peer": their_share, "peer_name": PEER, "unit": measure,
+            {"name": f"redaction_{measure}", "ours": our_share, "peer": their_share, "peer_name": PEER, "unit": measure,
              "ratio": our_share / their_share if their_share else None, "bar": 1.0, "holds": our_share >= their_share}
         )  # fmt: skip
     return rows

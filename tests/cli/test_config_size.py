@@ -1,0 +1,50 @@
+"""A setting is a cost: each stage has few, and each says what it does."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+
+import starsmith
+
+MOST_SETTINGS = 20  # of one class; more means that it is two
+# All of them. Whoever adds one raises this number, and thinks twice.
+ALL_SETTINGS = 122
+
+
+def settings_classes() -> Iterator[type]:
+    """Every dataclass of settings in the package."""
+    for module in pkgutil.walk_packages(starsmith.__path__, "starsmith."):
+        if module.name.startswith(("starsmith.cli", "starsmith.serving")):
+            continue
+        for _, found in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            is_ours = found.__module__ == module.name and dataclasses.is_dataclass(found)
+            if is_ours and found.__name__.endswith(("Config", "Policy")):
+                yield found
+
+
+CLASSES = sorted(settings_classes(), key=lambda cls: cls.__qualname__)
+
+
+def fields_of(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_class_has_few_settings(cls: type) -> None:
+    assert len(fields_of(cls)) <= MOST_SETTINGS, f"{cls.__name__} has {len(fields_of(cls))}: {fields_of(cls)}"
+
+
+def test_all_settings_together_are_few() -> None:
+    assert sum(len(fields_of(cls)) for cls in CLASSES) <= ALL_SETTINGS
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_settings_are_frozen_and_given_by_name(cls: type) -> None:
+    parameters = cls.__dataclass_params__  # type: ignore[attr-defined]
+
+    assert parameters.frozen
+    assert all(field.kw_only for field in dataclasses.fields(cls))
