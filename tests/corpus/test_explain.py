@@ -74,6 +74,15 @@ def test_a_file_is_compared_with_a_corpus(tmp_path: Path, project: Path, write: 
     assert last["far"].stage == STAGE_NAMES[-1]
 
 
+def test_a_file_is_no_duplicate_of_itself(tmp_path: Path, project: Path) -> None:
+    run(CorpusConfig(), sources=open_sources([project]), out=tmp_path / "corpus")
+
+    found = words(project / "pkg" / "m1.py", corpus=tmp_path / "corpus")
+
+    assert "the corpus has this very file" in [word.why for word in found]
+    assert found[-1].stage == STAGE_NAMES[-1]
+
+
 def test_what_it_says_is_what_a_build_does(tmp_path: Path, write: Write) -> None:
     files = {
         "good.py": module(1),

@@ -46,30 +46,27 @@ def _mix(value: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def word_shingles(data: NDArray[np.uint8], words: int) -> NDArray[np.uint64]:
-    """(max(W - words + 1, 0),) a 64-bit hash of every `words` consecutive words of (B,) bytes, in order."""
-    found = np.empty(len(data) // 2 + 1, np.uint64)
-    last = np.zeros(words, np.uint64)
-    count, seen = 0, 0
-    place = 0
-    while place < len(data):
+    """(max(W - words + 1, 0),) a 64-bit hash of every `words` consecutive words of (B,) bytes, in order.
+
+    No branch depends on where a word ends: a wrong guess at every third byte would cost as much as all the rest.
+    """
+    found = np.empty(len(data) // 2 + 1, np.uint64)  # first the hashes of the words, then over them the shingles
+    count, value, inside = 0, _OFFSET, uint64(0)
+    for place in range(len(data)):
         letter = _WORD_BYTES[data[place]]
-        if letter == _OTHER:
-            place += 1
-            continue
-        value = _OFFSET
-        while letter != _OTHER:
-            value = (value ^ uint64(letter)) * _PRIME
-            place += 1
-            letter = _WORD_BYTES[data[place]] if place < len(data) else _OTHER
-        last[seen % words] = value
-        seen += 1
-        if seen >= words:
-            total = uint64(0)
-            for step in range(words):
-                total = total * _STEP + last[(seen + step) % words]
-            found[count] = _mix(total)
-            count += 1
-    return found[:count]
+        here = uint64(letter != _OTHER)
+        found[count] = value
+        count += np.int64(inside & (here ^ uint64(1)))
+        value = (value ^ uint64(letter)) * _PRIME if here else _OFFSET
+        inside = here
+    found[count] = value
+    shingles = max(count + np.int64(inside) - words + 1, 0)
+    for place in range(shingles):
+        total = uint64(0)
+        for step in range(words):
+            total = total * _STEP + found[place + step]
+        found[place] = _mix(total)
+    return found[:shingles]
 
 
 @njit(cache=True, nogil=True)
@@ -126,7 +123,11 @@ def jaccard(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
 
 def shingle_set(content: bytes, words: int = SHINGLE_WORDS) -> NDArray[np.uint32]:
     """Sorted distinct shingles of a text, 32 bits of each: half the memory for an error below 1e-6 at a million."""
-    return np.unique((word_shingles(np.frombuffer(content, np.uint8), words) >> np.uint64(32)).astype(np.uint32))
+    values = (word_shingles(np.frombuffer(content, np.uint8), words) >> np.uint64(32)).astype(np.uint32)
+    values.sort()  # seven times as fast as np.unique, which hashes first
+    fresh = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=fresh[1:])
+    return values[fresh]
 
 
 def keys_of(content: bytes, *, words: int, bands: int, rows: int) -> NDArray[np.uint64]:
