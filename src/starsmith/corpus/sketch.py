@@ -51,7 +51,7 @@ def word_shingles(data: NDArray[np.uint8], words: int) -> NDArray[np.uint64]:
     No branch depends on where a word ends: a wrong guess at every third byte would cost as much as all the rest.
     """
     found = np.empty(len(data) // 2 + 1, np.uint64)  # first the hashes of the words, then over them the shingles
-    count, value, inside = 0, _OFFSET, uint64(0)
+    count, value, inside = np.int64(0), _OFFSET, uint64(0)
     for place in range(len(data)):
         letter = _WORD_BYTES[data[place]]
         here = uint64(letter != _OTHER)
@@ -60,7 +60,7 @@ def word_shingles(data: NDArray[np.uint8], words: int) -> NDArray[np.uint64]:
         value = (value ^ uint64(letter)) * _PRIME if here else _OFFSET
         inside = here
     found[count] = value
-    shingles = max(count + np.int64(inside) - words + 1, 0)
+    shingles = int(max(count + np.int64(inside) - words + 1, 0))
     for place in range(shingles):
         total = uint64(0)
         for step in range(words):
