@@ -60,7 +60,7 @@ def word_shingles(data: NDArray[np.uint8], words: int) -> NDArray[np.uint64]:
         value = (value ^ uint64(letter)) * _PRIME if here else _OFFSET
         inside = here
     found[count] = value
-    shingles = int(max(count + np.int64(inside) - words + 1, 0))
+    shingles = max(count + np.int64(inside) - np.int64(words) + np.int64(1), np.int64(0))
     for place in range(shingles):
         total = uint64(0)
         for step in range(words):
