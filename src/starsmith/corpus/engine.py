@@ -24,7 +24,7 @@ Outcome = TypeVar("Outcome")
 
 # Neither library may report home; both read this when they are imported.
 _QUIET = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-IN_PROCESS_BYTES = 16 * 2**20  # below this, starting other processes costs more than the work
+IN_PROCESS_BYTES = 64 * 2**20  # below this, starting other processes costs more than the work
 
 ROWS_OF_A_PARTITION = 2_000_000  # of keys, on a cluster
 
