@@ -190,7 +190,7 @@ def library_files(count: int) -> list[Path]:
 
 
 def planted(rng: random.Random, files: int) -> Iterator[Labelled]:
-    """A line with a value between two top-level statements of a real file."""
+    """A line with a value ahead of a real file."""
     for path in library_files(files):
         text = path.read_text(encoding="utf-8")
         kind, line, value = rng.choice(values(rng))

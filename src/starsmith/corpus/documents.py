@@ -1,7 +1,7 @@
 """Documentation becomes Markdown: HTML pages by their main text, other formats as they are.
 
-StarCoder2 used trafilatura for this (Lozhkov et al. 2024, arXiv 2402.19173, section 2.5). It was left out for its
-speed, 0.4 MB/s, and its fifteen dependencies: documentation pages mark their main part, so there is little to guess.
+StarCoder2 used trafilatura for this (Lozhkov et al. 2024, arXiv 2402.19173). It was left out for its speed and its many
+dependencies: documentation pages mark their main part, so there is little to guess.
 """
 
 import re

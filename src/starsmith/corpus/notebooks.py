@@ -1,6 +1,6 @@
 """Jupyter notebooks become documents: a script with its prose as comments, or text, code and output in turn.
 
-Both forms are StarCoder2's (Lozhkov et al. 2024, arXiv 2402.19173, section 2.4). Notebooks are read as JSON with checks
+Both forms are StarCoder2's (Lozhkov et al. 2024, arXiv 2402.19173). Notebooks are read as JSON with checks
 of our own, because the official reader refuses a whole notebook for one cell that breaks its schema.
 """
 

@@ -1,6 +1,6 @@
 """Pull requests become documents: description, base files, diff, what was said about it and how it ended.
 
-Selection and form are StarCoder2's (Lozhkov et al. 2024, arXiv 2402.19173, section 2.3), with two departures: ids of
+Selection and form are StarCoder2's (Lozhkov et al. 2024, arXiv 2402.19173), with two departures: ids of
 reviews and comments count from 1, so that they do not say when it was, and the diff is that of the last head.
 """
 
@@ -117,7 +117,7 @@ def _is_readable(file: ChangedFile) -> bool:
 
 
 def _alphanumeric(text: str) -> int:
-    """Letters and digits, all that is not ASCII counted among them: 40 times faster than to ask each character."""
+    """Letters and digits, all that is not ASCII counted among them."""
     codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
     return int(_alphanumeric_codes()[np.minimum(codes, 128)].sum())
 

@@ -1,7 +1,8 @@
 """Quality signals of a text, as columns for sampling: share of comments, lines, letters, tests, length of tokens.
 
 Comments are found by a scanner that knows a family of languages by its markers and quotes, not its grammar: a regular
-expression literal with a quote in it can hide the rest of its line, never more than that.
+expression literal with a quote in it can hide the rest of its line, one with a backtick more. Of Python's docstrings
+those in triple quotes count.
 """
 
 import re

@@ -124,7 +124,7 @@ def jaccard(one: NDArray[np.uint32], other: NDArray[np.uint32]) -> float:
 def shingle_set(content: bytes, words: int = SHINGLE_WORDS) -> NDArray[np.uint32]:
     """Sorted distinct shingles of a text, 32 bits of each: half the memory for an error below 1e-6 at a million."""
     values = (word_shingles(np.frombuffer(content, np.uint8), words) >> np.uint64(32)).astype(np.uint32)
-    values.sort()  # seven times as fast as np.unique, which hashes first
+    values.sort()  # faster than np.unique, which hashes first
     fresh = np.ones(len(values), np.bool_)
     np.not_equal(values[1:], values[:-1], out=fresh[1:])
     return values[fresh]

@@ -1,6 +1,6 @@
 """Issues become documents that say who said what; what an issue, a pull request and a comment are.
 
-Selection and form are StarCoder2's (Lozhkov et al. 2024, arXiv 2402.19173, section 2.2). Names of users become
+Selection and form are StarCoder2's (Lozhkov et al. 2024, arXiv 2402.19173). Names of users become
 `username_0`, `username_1` ... in the order in which they first speak.
 """
 
