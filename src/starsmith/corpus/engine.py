@@ -9,6 +9,7 @@ import importlib
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ Outcome = TypeVar("Outcome")
 _QUIET = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 IN_PROCESS_BYTES = 64 * 2**20  # below this, starting other processes costs more than the work
 
+KNOCK_S = 10.0
 ROWS_OF_A_PARTITION = 2_000_000  # of keys, on a cluster
 
 
@@ -96,11 +98,23 @@ def _join_cluster(daft: Any, address: str) -> None:
             "a Ray cluster needs ray, which is not installed", hint="pip install 'starsmith[ray]'"
         ) from None
     if not ray.is_initialized():
+        _knock(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
         except (ConnectionError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at {address}: {error}", hint="ray status") from None
     daft.set_runner_ray(noop_if_initialized=True)
+
+
+def _knock(address: str) -> None:
+    """Whether anything listens at HOST:PORT: Ray itself would ask for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # "auto", which Ray looks up by itself
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address}: {error}", hint="ray status") from None
 
 
 def _remote(daft: Any, function: Callable[[Any], Any], *, own_process: bool) -> Any:

@@ -244,7 +244,14 @@ def without_credentials(url: str) -> str:
 def _resolve(path: Path, revision: str | None) -> tuple[str, str]:
     """The full id and the committer date (ISO 8601) of a commit."""
     wanted = _checked(revision) or "HEAD"
-    commit = _git(path, "rev-parse", "--verify", f"{wanted}^{{commit}}").decode().strip()
+    try:
+        commit = _git(path, "rev-parse", "--verify", f"{wanted}^{{commit}}").decode().strip()
+    except InputError:
+        if revision is None or not _git(path, "rev-parse", "--git-dir"):  # else it is the repository that is at fault
+            raise
+        raise InputError(
+            f"{path} has no revision {revision!r}", hint="give a branch, a tag or a commit id; a shallow clone has few"
+        ) from None
     lines = _git(path, "rev-list", "--max-count=1", "--format=%cI", commit).decode().splitlines()
     return commit, lines[-1]
 
