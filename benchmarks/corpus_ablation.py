@@ -40,7 +40,7 @@ from starsmith.training import pretrain
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "quickstart.toml"
 FOLDER = BENCH / "ablation"
-SECRETS, COPIES, CANDIDATES = 24, 25, 64
+SECRETS, COPIES, CANDIDATES = 8, 200, 64
 SCORED_FILES, SCORED_BYTES = 60, 20_000  # of the repositories held back
 NEAR = 0.5  # Jaccard similarity to a raw training file from which a file is not scored
 

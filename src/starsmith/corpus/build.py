@@ -14,6 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ class _Decision:
     table: pa.Table  # _KNOWN columns, part and row, in the order of the numbers
     stays: NDArray[np.bool_]  # (N,)
     of: NDArray[np.int64]  # (N,) the number of the file that stands for each, its own where it stays
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """(N,) files that each stands for, itself among them; 0 where it goes."""
+        return np.bincount(self.of, minlength=len(self.of))
 
 
 def run(
@@ -268,8 +274,9 @@ def _finish(build: _Build, decision: _Decision, parts: Sequence[str]) -> None:
     ordered = stays[place_order]
     sizes = table["size_bytes"].to_numpy()[ordered]
     shard_of = (np.cumsum(sizes) - sizes) // SHARD_BYTES
+    common = _common_task(build, decision)
     tasks = [
-        _shard_task(build, decision, ordered[shard_of == shard], parts, number)
+        _shard_task(common, decision, ordered[shard_of == shard], parts, number)
         for number, shard in enumerate(np.unique(shard_of).tolist())
     ]
     with progress("corpus: finishing", total=len(tasks), unit="shards") as advance:
@@ -282,28 +289,39 @@ def _finish(build: _Build, decision: _Decision, parts: Sequence[str]) -> None:
             advance()
 
 
+def _common_task(build: _Build, decision: _Decision) -> work.ShardTask:
+    """What the tasks of all shards have in common; `place` is the folder, `fingerprint` that of what decides."""
+    config = build.config
+    held_out = _held_out_bound(config, decision)
+    weights = language_weights(config.sampling, _bytes_by_language(decision))
+    lists = [Path(name).read_bytes() for name in (*config.opt_outs, *config.malware.yara)]
+    code = source_sha256(("core", "corpus"))
+    return work.ShardTask(
+        parts=(),
+        clusters=pa.table({}),
+        rules=build.rules,
+        held_out=held_out,
+        weights=weights,
+        place=storage.join(build.staging, "shards"),
+        fingerprint=_digest(code, to_table(config), held_out, weights, *lists),
+    )
+
+
 def _shard_task(
-    build: _Build, decision: _Decision, numbers: NDArray[np.int64], parts: Sequence[str], shard: int
+    common: work.ShardTask, decision: _Decision, numbers: NDArray[np.int64], parts: Sequence[str], shard: int
 ) -> work.ShardTask:
     table = decision.table.take(pa.array(numbers))
     part_of, row_of = table["part"].to_numpy(), table["row"].to_numpy()
     chosen = tuple((parts[part], row_of[part_of == part].astype(np.int64)) for part in np.unique(part_of).tolist())
-    sizes = np.bincount(decision.of, minlength=len(decision.of))[numbers]
+    sizes = decision.sizes[numbers]
     cluster = pa.array(np.where(sizes > 1, table["swhid"].to_numpy(zero_copy_only=False), None), pa.string())
-    kept_bytes = _bytes_by_language(decision)
-    task = work.ShardTask(
+    return replace(
+        common,
         parts=chosen,
         clusters=pa.table({"cluster": cluster, "cluster_size": pa.array(sizes.astype(np.int32))}),
-        rules=build.rules,
-        held_out=_held_out_bound(build.config, decision),
-        weights=language_weights(build.config.sampling, kept_bytes),
-        place=storage.join(build.staging, f"shards/{shard:05d}.parquet"),
-        fingerprint="",
+        place=storage.join(common.place, f"{shard:05d}.parquet"),
+        fingerprint=_digest(common.fingerprint, table["identity"].to_pylist(), cluster.to_pylist(), sizes.tolist()),
     )
-    lists = [Path(name).read_bytes() for name in (*build.config.opt_outs, *build.config.malware.yara)]
-    inputs = (source_sha256(("core", "corpus")), table["identity"].to_pylist(), task.held_out, task.weights)
-    config, clusters = to_table(build.config), task.clusters.to_pydict()
-    return replace(task, fingerprint=_digest(*inputs, config, clusters, *lists))
 
 
 def _bytes_by_language(decision: _Decision) -> dict[str, int]:
@@ -331,14 +349,13 @@ def _account(build: _Build, decision: _Decision) -> None:
             json.dumps({key: value for key, value in vars(row).items() if value}) + "\n" for row in build.dropped
         )
     write_tree(draft.path)
-    clusters = np.bincount(decision.of, minlength=len(decision.of))
     card.write_card(
         draft.path,
         card.Account(
             sources=_sources_kept(draft.path),
             counts=dict(draft.counts),
             steps=_funnel(build),
-            clusters=clusters[clusters > 1].tolist(),
+            clusters=decision.sizes[decision.sizes > 1].tolist(),
             settings=to_table(build.config),
         ),
     )
