@@ -61,6 +61,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert "No such command 'trian'" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [

@@ -45,6 +45,7 @@ def theirs(model: Transformer):  # type: ignore[no-untyped-def]
     return Starcoder2ForCausalLM(Starcoder2Config(**values, attn_implementation="sdpa")).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_logits_equal_transformers_with_the_same_weights(shape: dict[str, object]) -> None:
     model = random_model(**shape)

@@ -278,6 +278,7 @@ def test_logs_are_in_no_digest(tmp_path: Path) -> None:
     assert len(ids) == 1
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_manifest_can_change_unseen(tmp_path: Path) -> None:
     make(tmp_path / "a", config=Settings(rate=1e-21, names=("größe", "line\nend", "\x1f")))
     file = tmp_path / "a" / "manifest.json"

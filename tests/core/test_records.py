@@ -112,6 +112,7 @@ def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
             list(read_files(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_changed_byte_of_the_data_is_named_or_makes_no_difference(tmp_path: Path) -> None:
     (shard,) = write_files([FILE], tmp_path / "shards")
     content = shard.read_bytes()

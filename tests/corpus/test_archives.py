@@ -186,6 +186,7 @@ def test_members_of_a_zip_that_share_their_bytes_are_a_bomb(tmp_path: Path) -> N
     assert reasons_of(read(open_source(path)))["a.py"] == "archive_bomb"
 
 
+@pytest.mark.slow
 def test_a_tar_bomb_ends_the_listing_and_what_came_before_is_kept(tmp_path: Path) -> None:
     content = tar_bytes({"a.py": CODE}, member("bomb.txt", 200_000_000), member("after.py"))
     path = tmp_path / "bomb.tar.bz2"

@@ -237,6 +237,7 @@ def test_files_without_a_licence_come_in_only_when_asked_for(tmp_path: Path, wri
     assert manifest.counts["kept"] == 1
 
 
+@pytest.mark.slow
 def test_a_licence_is_let_in_by_its_id_or_its_category_and_kept_out_by_its_id(tmp_path: Path, write: Write) -> None:
     folder = write(tmp_path / "project", {"LICENSE": MIT, "a.py": module(1), "gpl.py": GPL_TAG + module(2)})
 

@@ -157,6 +157,7 @@ def test_an_exception_stands_with_its_licence(text: str, name: str) -> None:
     assert recognise(text) == (name,)
 
 
+@pytest.mark.slow
 def test_nearly_every_text_of_spdx_has_its_own_name_or_that_of_an_equal_text() -> None:
     texts = license_texts._texts()
     current = [name for name in texts if not license_texts._DEPRECATED.search(name) and f"{name}-only" not in texts]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,6 +160,7 @@ def test_a_long_file_is_cut_at_a_line_and_says_so(tmp_path: Path) -> None:
     assert file["left_out"] == len(text) - len(shown) > 100_000
 
 
+@pytest.mark.slow
 def test_the_page_stays_below_its_size_whatever_the_files_are(tmp_path: Path) -> None:
     rows = [row(number, text="<<<\U0001f980" * 3_000) for number in range(200)]
 

@@ -49,6 +49,7 @@ def test_a_language_whose_comments_are_not_known_has_no_ratio() -> None:
     assert comment_ratio(None, b"text", 4) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ast.py", "json/decoder.py", "textwrap.py", "html/parser.py"])
 def test_comments_of_python_are_those_of_its_tokenizer_and_parser(name: str) -> None:
     text = (Path(re.__file__).parent.parent / name).read_text(encoding="utf-8")

@@ -79,6 +79,7 @@ def real_index(real_texts: list[str], make_index: MakeIndex) -> Attributor:
     return Attributor.open(make_index(real_texts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["verbatim", "crlf", "indented", "respaced"])
 def test_every_planted_copy_of_40_tokens_is_found(style: str, real_texts: list[str], real_index: Attributor) -> None:
     draw = random.Random(style)
@@ -150,6 +151,7 @@ def naive_matches(query: Sequence[str], corpus: Sequence[Sequence[str]]) -> Iter
 few_words = st.lists(st.sampled_from(["a", "b", "cc", "é"]), max_size=30)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -188,6 +190,7 @@ def test_long_matches_are_those_of_a_naive_search(
         ]
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

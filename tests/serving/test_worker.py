@@ -59,6 +59,7 @@ def test_closing_the_connection_stops_decoding_at_once(body: dict[str, Any]) -> 
         assert settled(engine) <= at_hang_up + 3  # the step under way, and what the socket takes to tell
 
 
+@pytest.mark.slow
 def test_a_request_that_hangs_up_in_the_queue_is_never_begun() -> None:
     engine = ScriptedEngine(ENDLESS, delay_s=0.01)
 
@@ -103,6 +104,7 @@ def test_room_in_the_queue_is_given_back_by_those_who_hang_up() -> None:
     assert b" 200 " in answer
 
 
+@pytest.mark.slow
 def test_stopping_the_server_stops_a_long_answer() -> None:
     engine = ScriptedEngine(ENDLESS, delay_s=0.01)
 
