@@ -30,7 +30,7 @@ from starsmith.core.console import progress
 from starsmith.core.errors import InputError
 from starsmith.core.merkle import write_tree
 from starsmith.core.version import source_sha256
-from starsmith.corpus import card, storage, work
+from starsmith.corpus import card, ranking, storage, work
 from starsmith.corpus.config import CorpusConfig
 from starsmith.corpus.duplicates import Duplicate, groups
 from starsmith.corpus.engine import Engine
@@ -42,19 +42,6 @@ __all__ = ["CorpusConfig", "run"]
 
 SHARD_BYTES = 64 * 2**20  # of text in a shard
 BUCKET_BYTES = 128 * 2**20  # of text whose shingle sets one task holds at a time
-# Without the texts: what the driver knows of each file that was staged.
-_KNOWN = [
-    "identity",
-    "swhid",
-    "repository",
-    "commit",
-    "path",
-    "language",
-    "size_bytes",
-    "stars",
-    "date",
-    "license_rank",
-]
 
 
 @dataclass
@@ -77,7 +64,7 @@ class _Build:
 class _Decision:
     """Which of the staged files go on, numbered by how much they are to be kept (0 first)."""
 
-    table: pa.Table  # _KNOWN columns, part and row, in the order of the numbers
+    table: pa.Table  # ranking.KNOWN columns, part and row, in the order of the numbers
     stays: NDArray[np.bool_]  # (N,)
     of: NDArray[np.int64]  # (N,) the number of the file that stands for each, its own where it stays
 
@@ -152,8 +139,8 @@ def _read(build: _Build, units: Sequence[Unit]) -> list[str]:
 
 def _decide(build: _Build, parts: Sequence[str]) -> _Decision:
     """Exact duplicates by content, near ones by comparison; of equal files the one to be kept most stays."""
-    table, keys = _known(parts, build.config.duplicates.bands)
-    firsts = _first_of_each(table["identity"])
+    table, keys = ranking.ranked(parts, build.config.duplicates.bands)
+    firsts = ranking.first_of_each(table["identity"])
     of = firsts.copy()
     for duplicate in _near_duplicates(build, table, keys, firsts == np.arange(len(firsts)), parts):
         of[duplicate.number] = duplicate.of
@@ -169,39 +156,6 @@ def _drop(build: _Build, table: pa.Table, duplicate: Duplicate, stage: str, reas
     repository, path = (table[name][duplicate.number].as_py() for name in ("repository", "path"))
     kept = ":".join(table[name][duplicate.of].as_py() for name in ("repository", "path"))
     build.dropped.append(work.Dropped(repository, path, stage, reason, f"of {kept}{more}"))
-
-
-def _known(parts: Sequence[str], bands: int) -> tuple[pa.Table, NDArray[np.uint64]]:
-    """What is known of every staged file and its (N, bands) keys, those to be kept most first.
-
-    The order is the paper's: licence, stars, date of the revision (the later first); then repository and path.
-    """
-    tables = []
-    for number, place in enumerate(parts):
-        table = storage.read_table(place, [*_KNOWN, "keys"])
-        tables.append(
-            table.append_column("part", pa.array(np.full(len(table), number, np.int32))).append_column(
-                "row", pa.array(np.arange(len(table), dtype=np.int32))
-            )
-        )
-    table = pa.concat_tables(tables)
-    ordering = [("license_rank", "ascending"), ("stars", "descending"), ("date", "descending")]
-    ordering += [(name, "ascending") for name in ("repository", "path", "part", "row")]
-    table = table.take(pc.sort_indices(table, sort_keys=ordering))
-    keys = table["keys"].combine_chunks()
-    values = np.zeros((len(table), bands), np.uint64)  # no row of zeros is a key: it marks a text of few words
-    filled = pc.list_value_length(keys).to_numpy(zero_copy_only=False) > 0
-    values[filled] = keys.flatten().to_numpy(zero_copy_only=False).reshape(-1, bands)
-    return table.drop_columns(["keys"]), values
-
-
-def _first_of_each(identities: pa.ChunkedArray) -> NDArray[np.int64]:
-    """(N,) for each row the first one with the same value."""
-    codes = identities.combine_chunks().dictionary_encode().indices.to_numpy()
-    firsts = np.full(codes.max(initial=-1) + 1, len(codes), np.int64)
-    np.minimum.at(firsts, codes, np.arange(len(codes)))
-    found: NDArray[np.int64] = firsts[codes]
-    return found
 
 
 def _near_duplicates(
