@@ -56,10 +56,9 @@ def test_outcomes_come_in_the_order_of_the_tasks() -> None:
 @pytest.mark.slow
 def test_large_work_goes_to_other_processes_and_small_work_stays() -> None:
     small = list(Engine().run(process_of, TASKS, size_bytes=IN_PROCESS_BYTES - 1))
-    light = list(Engine().run(process_of, TASKS, size_bytes=IN_PROCESS_BYTES, light=True))
     large = list(Engine().run(process_of, TASKS, size_bytes=IN_PROCESS_BYTES))
 
-    assert {process for process, _ in small + light} == {os.getpid()}
+    assert {process for process, _ in small} == {os.getpid()}
     assert os.getpid() not in {process for process, _ in large}
     assert [total for _, total in large] == [total for _, total in small] == list(range(12))
 

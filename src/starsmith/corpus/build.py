@@ -93,11 +93,14 @@ def run(
     parents = {"benchmarks": benchmarks} if benchmarks else {}
     rules = Rules(config, benchmarks.resolve() if benchmarks else None)
     replace(rules).check()  # a copy: tasks carry the rules, and open the lists for themselves
-    with artifact.create(
-        out, kind="corpus", config=config, rooms=("core", "corpus"), parents=parents, resume=True
-    ) as draft:
+    with (
+        engine or Engine() as running,
+        artifact.create(
+            out, kind="corpus", config=config, rooms=("core", "corpus"), parents=parents, resume=True
+        ) as draft,
+    ):
         place = staging or str(draft.run.resolve() / "staging")
-        build = _Build(rules, engine or Engine(), draft, place)
+        build = _Build(rules, running, draft, place)
         draft.filters += [name for name in STAGE_NAMES if name != "read"]
         parts = _read(build, _units(sources, config))
         decision = _decide(build, parts)
@@ -176,7 +179,7 @@ def _near_duplicates(
     size = int(pc.sum(table["size_bytes"].take(pa.array(members))).as_py())
     with progress("corpus: comparing", total=len(tasks), unit="groups of files") as advance:
         found = []
-        for outcome in build.engine.run(work.compare, tasks, size_bytes=size, light=True):
+        for outcome in build.engine.run(work.compare, tasks, size_bytes=size):
             found += outcome
             advance()
     return sorted(found, key=lambda duplicate: duplicate.number)
@@ -214,7 +217,7 @@ def _collect(
     places: dict[int, list[str]] = {}
     size = int(pc.sum(table["size_bytes"]).as_py())
     with progress("corpus: shingle sets", total=len(tasks), unit="parts") as advance:
-        for written in build.engine.run(work.collect_sets, tasks, size_bytes=size, light=True):
+        for written in build.engine.run(work.collect_sets, tasks, size_bytes=size):
             for bucket, place in written:
                 places.setdefault(bucket, []).append(place)
             advance()

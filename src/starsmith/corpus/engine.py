@@ -1,18 +1,23 @@
 """Where the work runs: tasks side by side and one grouping, on this machine or on a Ray cluster, through Daft.
 
-This is the one module that knows Daft. A task is a picklable value and a module-level function of it; what it reads
-and writes are Parquet files, so that the outcome does not depend on where or how often a task ran. Another engine
-would have to offer these two functions.
+This is the one module that knows Daft, which schedules the tasks; on this machine a pool of processes does them. A
+task is a picklable value and a module-level function of it; what it reads and writes are Parquet files, so that the
+outcome does not depend on where or how often a task ran. Another engine would have to offer these two functions.
 """
 
 import importlib
 import logging
+import multiprocessing
 import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cache, partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,34 +32,48 @@ Outcome = TypeVar("Outcome")
 _QUIET = {"DAFT_ANALYTICS_ENABLED": "0", "DAFT_PROGRESS_BAR": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 IN_PROCESS_BYTES = 64 * 2**20  # below this, starting other processes costs more than the work
 
+_LOADED_ONCE = "starsmith.corpus.work"  # what all processes need; those that are forked later have it already
+
 KNOCK_S = 10.0
 ROWS_OF_A_PARTITION = 2_000_000  # of keys, on a cluster
 
 
 @dataclass(frozen=True)
 class Engine:
-    """This machine, or the Ray cluster at an address ("auto", "host:6379", "ray://host:10001")."""
+    """This machine, or the Ray cluster at an address ("auto", "host:6379", "ray://host:10001").
+
+    Used as a context manager it ends its processes, which otherwise wait for more work until the program ends.
+    """
 
     ray_address: str | None = None
 
-    def run(
-        self, function: Callable[[Task], Outcome], tasks: Sequence[Task], *, size_bytes: int, light: bool = False
-    ) -> Iterator[Outcome]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if _processes.cache_info().currsize:
+            _processes().shutdown(cancel_futures=True)
+            _processes.cache_clear()
+
+    def run(self, function: Callable[[Task], Outcome], tasks: Sequence[Task], *, size_bytes: int) -> Iterator[Outcome]:
         """The outcome of each task, in order, as they come.
 
         function    importable by name in another process
         size_bytes  of the content behind all tasks: small work stays in this process
-        light       so does work that takes less than to start other processes and load what they need
 
         A StarsmithError of a task is raised here; after it no outcome comes.
         """
         daft = self._daft()
-        stays = light or len(tasks) < 2 or size_bytes < IN_PROCESS_BYTES
-        call = _remote(daft, function, own_process=not stays and self.ray_address is None)
+        stays = len(tasks) < 2 or size_bytes < IN_PROCESS_BYTES or self.ray_address is not None
+        call = partial(_outcome if stays else _elsewhere, function)
+        if not stays:
+            _processes()  # before the threads that will all ask for them
         frame = daft.from_pydict({"task": [pickle.dumps(task) for task in tasks]})
         if self.ray_address is not None:
             frame = frame.into_partitions(max(len(tasks), 1))
-        for row in frame.select(call(frame["task"]).alias("outcome")).iter_rows():
+        for row in frame.select(_column(daft, call)(frame["task"]).alias("outcome")).iter_rows():
             outcome = pickle.loads(row["outcome"])  # noqa: S301 written by our own tasks
             if isinstance(outcome, StarsmithError):
                 raise outcome
@@ -117,16 +136,41 @@ def _knock(address: str) -> None:
         raise InputError(f"no Ray cluster answers at {address}: {error}", hint="ray status") from None
 
 
-def _remote(daft: Any, function: Callable[[Any], Any], *, own_process: bool) -> Any:
-    """`function` as a Daft function from a column of pickled tasks to one of pickled outcomes, one task at a time."""
+def _column(daft: Any, call: Callable[[bytes], bytes]) -> Any:
+    """`call` as a Daft function from a column of pickled tasks to one of pickled outcomes, one task at a time."""
 
-    def call(tasks: Any) -> list[bytes]:
-        outcomes: list[Any] = []
-        for task in tasks.to_pylist():
-            try:
-                outcomes.append(function(pickle.loads(task)))  # noqa: S301 made by `run` above
-            except StarsmithError as error:
-                outcomes.append(error)
-        return [pickle.dumps(outcome) for outcome in outcomes]
+    def outcomes(tasks: Any) -> list[bytes]:
+        return [call(task) for task in tasks.to_pylist()]
 
-    return daft.func.batch(return_dtype=daft.DataType.binary(), batch_size=1, use_process=own_process)(call)
+    return daft.func.batch(return_dtype=daft.DataType.binary(), batch_size=1)(outcomes)
+
+
+def _outcome(function: Callable[[Any], Any], task: bytes) -> bytes:
+    try:
+        return pickle.dumps(function(pickle.loads(task)))  # noqa: S301 made by `run` above
+    except StarsmithError as error:
+        return pickle.dumps(error)
+
+
+def _elsewhere(function: Callable[[Any], Any], task: bytes) -> bytes:
+    try:
+        return _processes().submit(_outcome, function, task).result()
+    except BrokenProcessPool:
+        lost = StarsmithError(
+            "a worker process was killed, perhaps for want of memory",
+            hint="run the same command again: what was done is kept",
+        )
+        return pickle.dumps(lost)
+
+
+@cache
+def _processes() -> ProcessPoolExecutor:
+    """Processes for all rounds of tasks, as many as there are cores.
+
+    Daft has some of its own for functions, but new ones in each round, and each of those loads all there is to load.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if hasattr(context, "set_forkserver_preload"):
+        context.set_forkserver_preload([_LOADED_ONCE])
+    return ProcessPoolExecutor(os.cpu_count(), mp_context=context)

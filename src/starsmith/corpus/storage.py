@@ -6,12 +6,15 @@ understands, as `s3://bucket/folder?endpoint_override=host:port&scheme=http`.
 
 import json
 import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import fs
 
 from starsmith.core.errors import InputError
@@ -19,8 +22,13 @@ from starsmith.core.errors import InputError
 _REPEATED = ["language", "license", "license_evidence", "repository", "commit", "split", "kind", "date"]
 # A dictionary or a minimum of texts is of no use and takes longer than the compression.
 _COMMON = {"use_dictionary": _REPEATED, "write_statistics": _REPEATED}
-STAGED = {**_COMMON, "compression": "lz4", "row_group_size": 4096}  # read once or twice, then removed
-KEPT = {**_COMMON, "compression": "zstd", "compression_level": 3, "row_group_size": 1024, "write_page_checksum": True}
+STAGED = {**_COMMON, "compression": "none"}  # read once or twice, then removed: on a disk it is not worth compressing
+SENT = {**_COMMON, "compression": "lz4"}  # the same over a network
+KEPT = {**_COMMON, "compression": "zstd", "compression_level": 3, "write_page_checksum": True}
+
+# Of text in a row group. Tables are written and read by the group: memory that is given back and asked for anew costs
+# more than what is done with it.
+GROUP_BYTES = 4 * 2**20
 
 
 def join(place: str, name: str) -> str:
@@ -29,23 +37,66 @@ def join(place: str, name: str) -> str:
     return f"{base.rstrip('/')}/{name}{mark}{parameters}"
 
 
-def write_table(table: pa.Table, place: str, settings: dict[str, Any]) -> int:
-    """Write a Parquet file, which has its name only when it is whole; returns its size in bytes."""
+@contextmanager
+def writing(place: str, schema: pa.Schema, settings: dict[str, Any]) -> Iterator[Callable[[pa.Table], None]]:
+    """Write a Parquet file by the row group; it has its name only when it is whole."""
     system, path = _resolve(place)
-    if isinstance(system, fs.LocalFileSystem):
-        partial = f"{path}.{uuid.uuid4().hex}"  # a task may run twice at the same time
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, partial, **settings)
-        Path(partial).rename(path)
-    else:
-        pq.write_table(table, path, filesystem=system, **settings)
-    return int(system.get_file_info(path).size)
+    if not isinstance(system, fs.LocalFileSystem):
+        with pq.ParquetWriter(path, schema, filesystem=system, **(SENT if settings is STAGED else settings)) as file:
+            yield file.write_table
+        return
+    partial = Path(f"{path}.{uuid.uuid4().hex}")  # a task may run twice at the same time
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with pq.ParquetWriter(partial, schema, **settings) as file:
+            yield file.write_table
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_table(table: pa.Table, place: str, settings: dict[str, Any]) -> None:
+    """Write a table of moderate size."""
+    with writing(place, table.schema, settings) as write:
+        write(table)
+
+
+def write_rows(rows: Iterable[dict[str, Any]], place: str, schema: pa.Schema, settings: dict[str, Any]) -> int:
+    """Write rows that have a `text` as they come, in row groups of about GROUP_BYTES; returns how many."""
+    count = size = 0
+    group: list[dict[str, Any]] = []
+    with writing(place, schema, settings) as write:
+        for row in rows:
+            group.append(row)
+            count += 1
+            size += len(row["text"])
+            if size >= GROUP_BYTES:
+                write(pa.Table.from_pylist(group, schema=schema))
+                group, size = [], 0
+        write(pa.Table.from_pylist(group, schema=schema))
+    return count
 
 
 def read_table(place: str, columns: list[str] | None = None) -> pa.Table:
     """The columns of a Parquet file."""
     system, path = _resolve(place)
     return pq.read_table(path, columns=columns, filesystem=system, partitioning=None)
+
+
+def read_groups(
+    place: str, columns: Sequence[str], rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+    """Of the ascending `rows` of a Parquet file those of each row group: their places in `rows`, and their columns."""
+    system, path = _resolve(place)
+    with system.open_input_file(path) as opened, pq.ParquetFile(opened) as file:
+        first = 0
+        for number in range(file.num_row_groups):
+            last = first + file.metadata.row_group(number).num_rows
+            start, end = np.searchsorted(rows, [first, last]).tolist()
+            if start < end:
+                group = file.read_row_group(number, columns=list(columns), use_threads=False)
+                yield np.arange(start, end), group.take(pa.array(rows[start:end] - first))
+            first = last
 
 
 def write_json(value: Any, place: str) -> None:

@@ -6,12 +6,13 @@ interrupted build goes on and how a lost worker costs only its own task.
 """
 
 import hashlib
-import itertools
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain, pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from starsmith.corpus.stages import (
 from starsmith.corpus.trees import Unit
 
 Row = dict[str, Any]
-_FINISHED = pa.schema([shards.SCHEMA.field(name) for name in ("text", "controls", "split", "redactions", "weight")])
+_LEFT = [name for name in shards.STAGED.names if name not in ("identity", "license_rank", "keys")]  # once decided
 
 
 @dataclass(frozen=True)
@@ -115,20 +116,25 @@ def finish_shard(task: ShardTask) -> Tally:
 
 def collect_sets(task: CollectTask) -> list[tuple[int, str]]:
     """Write the shingle sets of one staged table, a file for each bucket; returns (bucket, place)."""
-    table = storage.read_table(task.staged, ["text", "keys"])
+    order = np.argsort(task.rows)
+    keys: list[pa.Array] = []
+    sets: list[bytes] = []
+    for _, group in storage.read_groups(task.staged, ["text", "keys"], task.rows[order]):
+        keys += group["keys"].chunks
+        sets += [shingle_set(memoryview(text.as_buffer()), task.words).tobytes() for text in group["text"]]
+    table = pa.table(
+        {
+            "number": task.numbers[order],
+            "label": task.labels[order],
+            "keys": pa.chunked_array(keys),
+            "elements": pa.array(sets, pa.large_binary()),
+        }
+    )
     written = []
     for bucket in np.unique(task.buckets).tolist():
-        chosen = np.flatnonzero(task.buckets == bucket)
-        part = table.take(pa.array(task.rows[chosen]))
-        sets = [shingle_set(text.encode(), task.words) for text in part["text"].to_pylist()]
-        columns = {
-            "number": pa.array(task.numbers[chosen]),
-            "label": pa.array(task.labels[chosen]),
-            "keys": part["keys"],
-            "elements": pa.array([own.tobytes() for own in sets], pa.large_binary()),
-        }
         place = task.place.format(bucket=bucket)
-        storage.write_table(pa.table(columns), place, storage.STAGED)
+        part = table.filter(pa.array(task.buckets[order] == bucket))
+        storage.write_table(part, place, storage.STAGED)
         written.append((bucket, place))
     return written
 
@@ -146,16 +152,18 @@ def compare(task: CompareTask) -> list[duplicates.Duplicate]:
 
 def _read_unit(task: ReadTask) -> Tally:
     account, rules = Tally(), _shared(task.rules)
-    rows: list[Row] = []
-    for file in task.unit.files():
+    rows = chain.from_iterable(_judge(file, rules, account) for file in _readable(task.unit, account))
+    account.rows = storage.write_rows(rows, task.place, shards.STAGED, storage.STAGED)
+    return account
+
+
+def _readable(unit: Unit, account: Tally) -> Iterator[RawFile]:
+    for file in unit.files():
         account.files += 1
         if isinstance(file, Unreadable):
             account.dropped.append(Dropped(file.repository, file.path, "read", file.drop.reason, file.drop.detail))
-            continue
-        rows += _judge(file, rules, account)
-    account.rows = len(rows)
-    storage.write_table(pa.Table.from_pylist(rows, schema=shards.STAGED), task.place, storage.STAGED)
-    return account
+        else:
+            yield file
 
 
 def _judge(file: RawFile, rules: Rules, account: Tally) -> Iterator[Row]:
@@ -211,35 +219,30 @@ def _runs(values: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """(start, end) of each run of equal values."""
     borders = np.flatnonzero(np.diff(values)) + 1
     edges = [0, *borders.tolist(), len(values)]
-    yield from itertools.pairwise(edges)
+    yield from pairwise(edges)
 
 
 def _finish_shard(task: ShardTask) -> Tally:
     account, rules = Tally(), _shared(task.rules)
-    staged = [name for name in shards.STAGED.names if name not in ("identity", "license_rank", "keys")]
-    table = pa.concat_tables(storage.read_table(place, staged).take(pa.array(rows)) for place, rows in task.parts)
-    kept, finished = [], []
-    for number, row in enumerate(_rows_to_finish(table)):
-        if (changed := _finish(row, rules, task, account)) is not None:
-            kept.append(number)
-            finished.append(changed)
-    account.files, account.rows = len(table), len(kept)
-    columns = pa.Table.from_pylist(finished, schema=_FINISHED)
-    for name in task.clusters.column_names:
-        table = table.append_column(name, task.clusters[name])
-    table = table.drop_columns(["text", "controls"]).take(pa.array(kept, pa.int64()))
-    for name in columns.column_names:
-        table = table.append_column(name, columns[name])
+    finished: list[Row] = []
+    for row in _rows_to_finish(task):
+        account.files += 1
+        if (changes := _finish(row, rules, task, account)) is not None:
+            finished.append({**row, **changes})
     # Like beside like: one language's files, and in it a repository's, compress best together.
-    order = [(name, "ascending") for name in ("language", "repository", "path", "kind")]
-    storage.write_table(table.select(shards.SCHEMA.names).sort_by(order).cast(shards.SCHEMA), task.place, storage.KEPT)
+    finished.sort(key=itemgetter("language", "repository", "path", "kind"))
+    account.rows = storage.write_rows(finished, task.place, shards.SCHEMA, storage.KEPT)
     return account
 
 
-def _rows_to_finish(table: pa.Table) -> Iterator[Row]:
-    wanted = table.select(["path", "text", "language", "repository", "swhid", "kind", "controls"])
-    for batch in wanted.to_batches(256):
-        yield from batch.to_pylist()
+def _rows_to_finish(task: ShardTask) -> Iterator[Row]:
+    first = 0
+    for place, rows in task.parts:
+        for places, group in storage.read_groups(place, _LEFT, rows):
+            clusters = task.clusters.slice(first + int(places[0]), len(places))
+            for row, cluster in zip(group.to_pylist(), clusters.to_pylist(), strict=True):
+                yield row | cluster
+        first += len(rows)
 
 
 def _finish(row: Row, rules: Rules, task: ShardTask, account: Tally) -> Row | None:
