@@ -177,7 +177,9 @@ def measured(name: str, place: Path, rounds: int, bands: int = BANDS, rows: int 
 def our_labels(place: Path, bands: int, rows: int) -> NDArray[np.int64]:
     """The stage as the build runs it, in one process: keys, groups that meet, and removals that are verified."""
     found = [
-        keys_of(content, words=SHINGLE_WORDS, bands=bands, rows=rows) for batch in contents(place) for content in batch
+        keys_of(content, words=SHINGLE_WORDS, bands=bands, rows=rows)[0]
+        for batch in contents(place)
+        for content in batch
     ]
     numbers = np.array([number for number, keys in enumerate(found) if len(keys)])
     keys = np.stack([found[number] for number in numbers])

@@ -28,7 +28,7 @@ def with_changes(content: str, count: int) -> str:
 
 
 def member(number: int, content: str) -> Member:
-    keys = keys_of(content.encode(), words=SHINGLE_WORDS, bands=BANDS, rows=ROWS)
+    keys, _ = keys_of(content.encode(), words=SHINGLE_WORDS, bands=BANDS, rows=ROWS)
     return Member(number, keys, shingle_set(content.encode()))
 
 

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from starsmith.core.hashing import TOKEN
 from starsmith.corpus.signals import characters_per_token, comment_ratio, is_test, signals, visible_characters
+from starsmith.corpus.sketch import word_count
 from starsmith.corpus.statistics import measure
 
 
 def comments(language: str, text: str) -> int:
     """Characters in comments."""
-    ratio = comment_ratio(language, text.encode(), len(text))
+    ratio = comment_ratio(language, text.encode(), measure(text.encode()))
     assert ratio is not None
     return round(ratio * len(text))
 
@@ -45,8 +46,8 @@ def test_comments_are_told_from_strings(language: str, text: str, comment: str) 
 
 
 def test_a_language_whose_comments_are_not_known_has_no_ratio() -> None:
-    assert comment_ratio("Brainfuck", b"+[>]", 4) is None
-    assert comment_ratio(None, b"text", 4) is None
+    assert comment_ratio("Brainfuck", b"+[>]", measure(b"+[>]")) is None
+    assert comment_ratio(None, b"text", measure(b"text")) is None
 
 
 @pytest.mark.slow
@@ -74,7 +75,9 @@ def test_comments_are_a_part_of_any_text(language: str, text: str) -> None:
 def test_tokens_are_those_of_the_one_definition(text: str) -> None:
     expected = len(TOKEN.findall(text.encode()))
 
-    assert characters_per_token(text.encode(), len(text)) == (len(text) / expected if expected else None)
+    assert characters_per_token(measure(text.encode()), word_count(text.encode())) == (
+        len(text) / expected if expected else None
+    )
 
 
 class _Reader(HTMLParser):
@@ -140,7 +143,7 @@ def test_a_test_is_known_by_its_path_or_a_test_function(path: str, language: str
 def test_signals_come_together() -> None:
     text = "# why\nx = 10\n"
 
-    seen = signals("pkg/a.py", "Python", text, text.encode(), measure(text.encode()))
+    seen = signals("pkg/a.py", "Python", text, text.encode(), measure(text.encode()), word_count(text.encode()))
 
     assert seen.comment_ratio == pytest.approx(5 / 13)
     assert (seen.average_line, seen.longest_line) == (6.5, 6)

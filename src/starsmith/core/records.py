@@ -53,8 +53,9 @@ class SourceFile:
 
 def swhid_of(content: bytes) -> str:
     """SWHID of a content object: the sha1 that git gives to a blob."""
-    blob = b"blob %d\0" % len(content) + content
-    return "swh:1:cnt:" + hashlib.sha1(blob, usedforsecurity=False).hexdigest()
+    blob = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
+    blob.update(content)
+    return "swh:1:cnt:" + blob.hexdigest()
 
 
 def sha256_of(content: bytes) -> str:

@@ -89,9 +89,8 @@ def first_drop(asked: FilterInput, config: FilterConfig) -> Drop | None:
 
 def left_out_extension(asked: FilterInput, config: FilterConfig) -> Drop | None:
     """An extension that the recipe leaves out."""
-    name = PurePosixPath(asked.path).name.lower()
     for suffix in config.extensions_left_out:
-        if name.endswith(suffix.lower()):
+        if asked.path.lower().endswith(suffix.lower()):
             return Drop("extension", f"{suffix} is left out by filters.extensions_left_out")
     return None
 
@@ -220,7 +219,7 @@ def comment_ratio(asked: FilterInput, config: FilterConfig) -> Drop | None:
     from starsmith.corpus.signals import comment_ratio as ratio_of
 
     least, most = config.comment_ratio
-    ratio = ratio_of(asked.language, asked.content, asked.statistics.characters)
+    ratio = ratio_of(asked.language, asked.content, asked.statistics)
     if ratio is None or least <= ratio <= most:
         return None
     return Drop("comment_ratio", f"{ratio:.1%} of the characters are comments, {least:.0%} to {most:.0%} are wanted")
@@ -232,8 +231,9 @@ def short_tokens(asked: FilterInput, config: FilterConfig) -> Drop | None:
     if least is None:
         return None
     from starsmith.corpus.signals import characters_per_token
+    from starsmith.corpus.sketch import word_count
 
-    seen = characters_per_token(asked.content, asked.statistics.characters)
+    seen = characters_per_token(asked.statistics, word_count(asked.content))
     if seen is None or seen >= least:
         return None
     return Drop("short_tokens", f"{seen:.2f} characters to a code token, at least {least:g} are wanted")

@@ -141,20 +141,39 @@ def _extension(name: str, tables: _Tables) -> str:
 
 def _modeline(text: str) -> str | None:
     """The mode that an Emacs or Vim line in the first or last lines names."""
-    head, tail = text[:_EDGE], text[_EDGE:][-_EDGE:]
-    edges = (head, tail)
-    if (
-        "-*-" not in head
-        and "-*-" not in tail
-        and not any(mark in edge for edge in edges for mark in ("vi:", "im:", "ex:"))
-    ):
+    first, last = first_lines(text, _MODELINES_WITHIN, _EDGE), _last_lines(text, _MODELINES_WITHIN, _EDGE)
+    if not _may_have_mode(first) and not _may_have_mode(last):
         return None
-    first = head.split("\n", _MODELINES_WITHIN)[:_MODELINES_WITHIN]
-    lines = [*first, *(tail or head).rstrip("\n").split("\n")[-_MODELINES_WITHIN:]]
-    if any("UseVimball" in line for line in first):
+    if "UseVimball" in first:
         return None  # an archive of Vim scripts, whose lines are those of the files in it
+    lines = [*first.split("\n"), *last.split("\n")]
     modes = (mode(line) for mode in (_emacs_mode, _vim_mode) for line in lines)
     return next((mode for mode in modes if mode), None)
+
+
+def _may_have_mode(text: str) -> bool:
+    return "-*-" in text or "vi:" in text or "im:" in text or "ex:" in text
+
+
+def first_lines(text: str, number: int, most: int) -> str:
+    """The first lines of a text without the last one's end, of its first `most` characters."""
+    end = -1
+    for _ in range(number):
+        end = text.find("\n", end + 1, most)
+        if end < 0:
+            return text[:most]
+    return text[:end]
+
+
+def _last_lines(text: str, number: int, most: int) -> str:
+    """The last lines of a text, blank ones at its end left out, of its last `most` characters."""
+    tail = text[-most:].rstrip("\n")
+    start = len(tail)
+    for _ in range(number):
+        start = tail.rfind("\n", 0, start)
+        if start < 0:
+            return tail
+    return tail[start + 1 :]
 
 
 def _emacs_mode(line: str) -> str | None:

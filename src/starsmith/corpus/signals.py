@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from starsmith.corpus.statistics import TextStatistics
+from starsmith.corpus.statistics import TextStatistics, _characters_between
 
 Bytes = NDArray[np.uint8]
 
@@ -66,10 +66,8 @@ _FAMILIES: dict[tuple[str, ...], tuple[tuple[int, bytes, bytes], ...]] = {
     ("HTML", "XML", "SVG", "XSLT", "Markdown", "XML Property List", "Maven POM"): ((_BLOCK, b"<!--", b"-->"),),
 }  # fmt: skip
 
-_TEST_PATH = re.compile(
-    r"(?:^|/)(?:tests?|__tests__|specs?|testing|testdata|e2e)/"
-    r"|(?:^|/)(?:test_[^/]*|conftest\.py|[^/]*[._-](?:test|tests|spec)\.[a-z]+|[^/]*[a-z0-9](?:Test|Tests|Spec)\.[a-z]+)$"
-)
+_TEST_FOLDERS = frozenset(("test", "tests", "__tests__", "spec", "specs", "testing", "testdata", "e2e"))
+_TEST_NAME = re.compile(r"^test_|^conftest\.py$|[._-](?:test|tests|spec)\.[a-z]+$|[a-z0-9](?:Test|Tests|Spec)\.[a-z]+$")
 _TEST_FUNCTIONS = {
     "Python": ("def test_",),
     "Java": ("@Test",),
@@ -96,36 +94,42 @@ class Signals:
     characters_per_token: float | None  # code tokens of `core.hashing`: fertility without a tokenizer; None: no token
 
 
-def signals(path: str, language: str | None, text: str, content: bytes, statistics: TextStatistics) -> Signals:
-    """The signals of one text; `content` is the text in UTF-8 and `statistics` are its."""
+def signals(
+    path: str, language: str | None, text: str, content: bytes, statistics: TextStatistics, words: int
+) -> Signals:
+    """The signals of one text; `content` is the text in UTF-8, `statistics` and the number of `words` are its."""
     characters = max(statistics.characters, 1)
     return Signals(
-        comment_ratio=comment_ratio(language, content, statistics.characters),
+        comment_ratio=comment_ratio(language, content, statistics),
         average_line=statistics.mean_line,
         longest_line=statistics.longest_line,
         alphabetic_share=statistics.alphabetic(text, enough=characters / 4) / characters,
         is_test=is_test(path, language, text),
-        characters_per_token=characters_per_token(content, statistics.characters),
+        characters_per_token=characters_per_token(statistics, words),
     )
 
 
 def is_test(path: str, language: str | None, text: str) -> bool:
     """True for a path as tests have, and for a text with a test function."""
-    return bool(_TEST_PATH.search(path)) or any(mark in text for mark in _TEST_FUNCTIONS.get(language or "", ()))
+    *folders, name = path.split("/")
+    if not _TEST_FOLDERS.isdisjoint(folders) or (("est" in name or "pec" in name) and _TEST_NAME.search(name)):
+        return True
+    return any(mark in text for mark in _TEST_FUNCTIONS.get(language or "", ()))
 
 
-def comment_ratio(language: str | None, content: bytes, characters: int) -> float | None:
+def comment_ratio(language: str | None, content: bytes, statistics: TextStatistics) -> float | None:
     """Share of the characters that stand in comments; None where the language's comments are not known."""
     markers = _markers(language or "")
     if markers is None:
         return None
-    return int(_comment_characters(np.frombuffer(content, np.uint8), *markers)) / max(characters, 1)
+    data = np.frombuffer(content, np.uint8)
+    return int(_comment_characters(data, *markers, statistics.non_ascii == 0)) / max(statistics.characters, 1)
 
 
-def characters_per_token(content: bytes, characters: int) -> float | None:
-    """Characters to a code token; None for a text without tokens."""
-    tokens = int(_token_count(np.frombuffer(content, np.uint8)))
-    return characters / tokens if tokens else None
+def characters_per_token(statistics: TextStatistics, words: int) -> float | None:
+    """Characters to a code token of `core.hashing`, a word or a sign; None for a text without tokens."""
+    tokens = words + statistics.punctuation
+    return statistics.characters / tokens if tokens else None
 
 
 def visible_characters(content: bytes) -> int:
@@ -148,52 +152,45 @@ def _markers(language: str) -> tuple[Bytes, Bytes] | None:
     return None
 
 
-def _token_classes() -> Bytes:
-    """0 white space and control bytes, 1 a byte of a word, 2 punctuation: as `core.hashing` has them."""
-    table = np.full(256, 2, np.uint8)
-    table[:33], table[127], table[128:] = 0, 0, 1
-    table[[byte for byte in range(128) if chr(byte).isalnum() or byte == ord("_")]] = 1
-    return table
-
-
-_TOKEN_CLASSES = _token_classes()
-
-
 @njit(cache=True, nogil=True)
-def _token_count(data: Bytes) -> int:
-    count, before = 0, 0
-    for position in range(len(data)):
-        kind = _TOKEN_CLASSES[data[position]]
-        count += (kind == 2) | ((kind == 1) & (before != 1))
-        before = kind
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _comment_characters(data: Bytes, starts: Bytes, markers: Bytes) -> int:
+def _comment_characters(data: Bytes, starts: Bytes, markers: Bytes, is_ascii: bool) -> int:
     """Characters in comments, their markers included."""
-    comments, position = 0, 0
+    comments, position, size = 0, 0, len(data)
     last, before_last = 58, 58  # the last bytes of code, blanks left out; a text begins as if after a colon
-    while position < len(data):
-        byte = data[position]
-        number = _marker_at(data, position, markers) if starts[byte] else -1
+    code = 0  # where the code began that has been passed since these two were looked up
+    while True:
+        while position < size and not starts[data[position]]:
+            position += 1
+        if position >= size:
+            return comments
+        number = _marker_at(data, position, markers)
         if number < 0:
-            if byte > 32:
-                before_last, last = last, int(byte)
             position += 1
             continue
+        last, before_last = _last_bytes(data, code, position, last, before_last)
         kind = markers[number, 0]
         end = _marked_end(data, position, markers[number])
         is_docstring = kind == _DOCSTRING and (last == 58 or ((last | 32) in (114, 117) and before_last == 58))  # : r u
         if kind <= _BLOCK or is_docstring:
-            for place in range(position, end):
-                comments += (data[place] & 0xC0) != 0x80
+            comments += end - position if is_ascii else _characters_between(data, position, end)
             if is_docstring:
                 before_last, last = 34, 34
         else:
-            before_last, last = last, int(byte)
-        position = end
-    return comments
+            before_last, last = last, int(data[position])
+        position = code = end
+
+
+@njit(cache=True, nogil=True)
+def _last_bytes(data: Bytes, start: int, end: int, last: int, before_last: int) -> tuple[int, int]:
+    """The last two bytes of code before `end` that are no blanks, where the two before `start` are known."""
+    found = 0
+    first = 0
+    for place in range(end - 1, start - 1, -1):
+        if data[place] > 32:
+            if found:
+                return first, int(data[place])
+            first, found = int(data[place]), 1
+    return (first, last) if found else (last, before_last)
 
 
 @njit(cache=True, nogil=True)

@@ -42,6 +42,7 @@ class TextStatistics:
     digits: int  # ASCII ones
     white_space: int  # ASCII: space, \t \n \v \f \r
     non_ascii: int
+    punctuation: int  # ASCII: what is neither white space, control character nor part of a word
     lines: int  # at least 1
     blank_lines: int  # with nothing but ASCII white space
     longest_line: int
@@ -71,24 +72,8 @@ class TextStatistics:
 
 def measure(content: bytes) -> TextStatistics:
     """Count what is in a text, given as valid UTF-8."""
-    data = np.frombuffer(content, np.uint8)
-    characters, letters, digits, white_space, non_ascii = _characters(data)
-    lines, blank_lines, longest_line, longest_line_number, table_lines = _lines(data, characters == len(data))
-    return TextStatistics(
-        characters,
-        letters,
-        digits,
-        white_space,
-        non_ascii,
-        lines,
-        blank_lines,
-        longest_line,
-        longest_line_number,
-        table_lines,
-        Runs(*_base64_runs(data)),
-        Runs(*_hexadecimal_runs(data)),
-        Runs(*_escape_runs(data)),
-    )
+    counts, runs = _measure(np.frombuffer(content, np.uint8))
+    return TextStatistics(*counts, *map(Runs._make, runs))
 
 
 def _alphabets() -> Bytes:
@@ -105,11 +90,10 @@ def _alphabets() -> Bytes:
 
 
 def _line_ends() -> Bytes:
-    """1 for the bytes that end a line, 2 for \\r, 3 for those that begin U+0085, U+2028 and U+2029."""
+    """1 for the bytes that end a line, 2 for those that begin \\r\\n, U+0085, U+2028 and U+2029."""
     table = np.zeros(256, np.uint8)
     table[list(b"\n\v\f\x1c\x1d\x1e")] = 1
-    table[ord("\r")] = 2
-    table[[0xC2, 0xE2]] = 3
+    table[[ord("\r"), 0xC2, 0xE2]] = 2
     return table
 
 
@@ -130,13 +114,22 @@ def _word_bytes() -> NDArray[np.bool_]:
     return table
 
 
+_CONTINUES, _CONTINUATION = np.uint8(0xC0), np.uint8(0x80)  # of a byte within a character
 _ALPHABETS, _LINE_ENDS, _TABLE_CLASSES, _IS_WORD = _alphabets(), _line_ends(), _table_classes(), _word_bytes()
 _CONSTANT_TABLE = np.frombuffer(_CONSTANTS, np.uint8)
 
 
 @njit(cache=True, nogil=True)
+def _measure(data: Bytes) -> Any:
+    """All that TextStatistics has: one call from Python, which costs as much as 2 kB of text."""
+    characters = _characters(data)
+    counts = characters + _lines(data, characters[0] == len(data))
+    return counts, (_base64_runs(data), _hexadecimal_runs(data), _escape_runs(data))
+
+
+@njit(cache=True, nogil=True)
 def _characters(data: Bytes) -> Any:
-    """Characters, ASCII letters, ASCII digits, ASCII white space, other characters."""
+    """Characters, ASCII letters, digits and white space, other characters, ASCII punctuation."""
     histogram = np.zeros((4, 256), np.int64)  # four, so that equal neighbours do not wait for each other
     whole = len(data) // 4 * 4
     for start in range(0, whole, 4):
@@ -150,30 +143,25 @@ def _characters(data: Bytes) -> Any:
     letters = counts[65:91].sum() + counts[97:123].sum()
     white_space = counts[9:14].sum() + counts[32]
     non_ascii = counts[192:].sum()
-    return counts[:128].sum() + non_ascii, letters, counts[48:58].sum(), white_space, non_ascii
+    digits, controls = counts[48:58].sum(), counts[:9].sum() + counts[14:32].sum() + counts[127]
+    ascii_ones = counts[:128].sum()
+    punctuation = ascii_ones - letters - digits - white_space - controls - counts[95]  # _ belongs to words
+    return ascii_ones + non_ascii, letters, digits, white_space, non_ascii, punctuation
 
 
 @njit(cache=True, nogil=True)
 def _lines(data: Bytes, is_ascii: bool) -> Any:
     """Lines, blank lines, the longest line's characters and number, lines of tables."""
     lines, blank, longest, longest_number, table = 0, 0, 0, 1, 0
-    start, size = 0, len(data)
-    for position in range(size + 1):
-        kind = _LINE_ENDS[data[position]] if position < size else 1
-        if kind == 0:
-            continue
+    start, position, size = 0, 0, len(data)
+    while start < size:
+        while position < size and _LINE_ENDS[data[position]] == 0:
+            position += 1
         end, after = position, position + 1
-        if position == size:
-            if start == size:
-                break  # the last line has its end
-        elif kind == 1:
-            end -= position > start and data[position] == 10 and data[position - 1] == 13
-        elif kind == 2:
-            if after < size and data[after] == 10:
-                continue  # \r\n: the line ends at its second byte
-        else:
+        if position < size and _LINE_ENDS[data[position]] != 1:
             width = _wide_line_end(data, position)
             if width == 0:
+                position += 1
                 continue
             after = position + width
         lines += 1
@@ -184,8 +172,8 @@ def _lines(data: Bytes, is_ascii: bool) -> Any:
         while first < end and (data[first] == 32 or data[first] == 9 or data[first] == 31):
             first += 1
         blank += first == end
-        table += first < end and _is_table_line(data, first, end)
-        start = after
+        table += first < end and _TABLE_CLASSES[data[first]] != _PLAIN and _is_table_line(data, first, end)
+        start = position = after
     if lines == 0:
         return 1, 1, 0, 1, 0
     return lines, blank, longest, longest_number, table
@@ -194,15 +182,17 @@ def _lines(data: Bytes, is_ascii: bool) -> Any:
 @njit(cache=True, nogil=True)
 def _characters_between(data: Bytes, start: int, end: int) -> int:
     count = 0
-    for position in range(start, end):
-        count += (data[position] & 0xC0) != 0x80
+    for byte in data[start:end]:  # so that numba counts many at a time, which it does not by position
+        count += (byte & _CONTINUES) != _CONTINUATION
     return count
 
 
 @njit(cache=True, nogil=True)
 def _wide_line_end(data: Bytes, position: int) -> int:
-    """The bytes of U+0085, U+2028 or U+2029 at `position`, 0 when something else is there."""
+    r"""The bytes of \r, \r\n, U+0085, U+2028 or U+2029 at `position`, 0 when something else is there."""
     left = len(data) - position
+    if data[position] == 13:
+        return 2 if left >= 2 and data[position + 1] == 10 else 1
     if left >= 2 and data[position] == 0xC2 and data[position + 1] == 0x85:
         return 2
     if left >= 3 and data[position] == 0xE2 and data[position + 1] == 0x80 and (data[position + 2] & 0xFE) == 0xA8:

@@ -140,7 +140,9 @@ def refused(schema: Schema, row: Mapping[str, Any], where: str, drop: Drop) -> U
 
 def _text(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def _license(schema: Schema, row: Mapping[str, Any]) -> Finding:

@@ -184,7 +184,7 @@ def _staged_row(file: RawFile, found: Examination, rules: Rules) -> Row:
     config = rules.config
     seen = found.statistics
     assert seen is not None
-    keys = keys_of(
+    keys, words = keys_of(
         found.content, words=config.duplicates.words, bands=config.duplicates.bands, rows=config.duplicates.rows
     )
     return {
@@ -205,7 +205,7 @@ def _staged_row(file: RawFile, found: Examination, rules: Rules) -> Row:
         "identity": found.swhid if found.file.kind == CODE else f"{found.file.kind} {found.swhid}",
         "license_rank": config.licenses.rank(found.license),
         "keys": keys,
-        **vars(signals(file.path, found.language, found.text, found.content, seen)),
+        **vars(signals(file.path, found.language, found.text, found.content, seen, words)),
     }
 
 
