@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 FILE = "merkle.json"
 COLUMNS = ("repository", "commit", "path", "swhid", "sha256", "license", "kind")  # of a row, in its leaf
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 
 def write_tree(corpus: Path) -> None:
     """Write the root over the rows of a corpus, in stored order, to `merkle.json`."""
@@ -24,8 +26,7 @@ def write_tree(corpus: Path) -> None:
 
 def leaf(values: Iterable[str]) -> bytes:
     """The hash of one row: its values as a JSON list without spaces."""
-    row = json.dumps(list(values), separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(b"\0" + row.encode()).digest()
+    return hashlib.sha256(b"\0" + _ENCODER.encode(list(values)).encode()).digest()
 
 
 def root(leaves: list[bytes]) -> bytes:

@@ -12,7 +12,7 @@ import math
 import pickle
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -145,25 +145,30 @@ def _decide(build: _Build, parts: Sequence[str]) -> _Decision:
     table, keys = ranking.ranked(parts, build.config.duplicates.bands)
     firsts = ranking.first_of_each(table["identity"])
     of = firsts.copy()
-    for duplicate in _near_duplicates(build, table, keys, firsts == np.arange(len(firsts)), parts):
+    near = _near_duplicates(build, table, keys, firsts == np.arange(len(firsts)), parts)
+    for duplicate in near:
         of[duplicate.number] = duplicate.of
-        _drop(build, table, duplicate, NEAR_DUPLICATES, "near_duplicate", f", Jaccard {duplicate.similarity:.3f}")
-    for number in np.flatnonzero(firsts != np.arange(len(firsts))).tolist():
-        duplicate = Duplicate(number, int(firsts[number]), 1.0)
-        _drop(build, table, duplicate, DUPLICATES, "duplicate", "")
+    gone = np.flatnonzero(firsts != np.arange(len(firsts)))
+    exact = [Duplicate(number, first, 1.0) for number, first in zip(gone.tolist(), firsts[gone].tolist(), strict=True)]
+    _drop(build, table, near, NEAR_DUPLICATES)
+    _drop(build, table, exact, DUPLICATES)
     of = of[of]  # an exact duplicate of a file that went for another goes for that other
     return _Decision(table, of == np.arange(len(of)), of)
 
 
-def _drop(build: _Build, table: pa.Table, duplicate: Duplicate, stage: str, reason: str, more: str) -> None:
-    repository, path = (table[name][duplicate.number].as_py() for name in ("repository", "path"))
-    kept = ":".join(table[name][duplicate.of].as_py() for name in ("repository", "path"))
-    build.dropped.append(work.Dropped(repository, path, stage, reason, f"of {kept}{more}"))
+def _drop(build: _Build, table: pa.Table, found: Sequence[Duplicate], stage: str) -> None:
+    names = table.select(["repository", "path"])
+    gone = names.take(pa.array([duplicate.number for duplicate in found], pa.int64())).to_pylist()
+    kept = names.take(pa.array([duplicate.of for duplicate in found], pa.int64())).to_pylist()
+    for duplicate, one, other in zip(found, gone, kept, strict=True):
+        likeness = f", Jaccard {duplicate.similarity:.3f}" if stage == NEAR_DUPLICATES else ""
+        detail = f"of {other['repository']}:{other['path']}{likeness}"
+        build.dropped.append(work.Dropped(one["repository"], one["path"], stage, stage.removesuffix("s"), detail))
 
 
 def _near_duplicates(
     build: _Build, table: pa.Table, keys: NDArray[np.uint64], distinct: NDArray[np.bool_], parts: Sequence[str]
-) -> Iterable[Duplicate]:
+) -> list[Duplicate]:
     threshold = build.config.duplicates.threshold
     numbers = np.flatnonzero(distinct & keys.any(axis=1))
     if threshold is None or len(numbers) < 2:

@@ -88,7 +88,7 @@ class Engine:
         keys     (N, K): two rows meet when they share one (those of different bands differ by how they are made)
         """
         daft = self._daft()
-        table = pa.table({"number": np.repeat(numbers, keys.shape[1]), "key": keys.reshape(-1)})
+        table = _meeting(numbers, keys)
         frame, number = daft.from_arrow(table), daft.col("number")
         if self.ray_address is not None:
             frame = frame.into_partitions(len(table) // ROWS_OF_A_PARTITION + 1)
@@ -105,10 +105,22 @@ class Engine:
 
     def _daft(self) -> Any:
         os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+        if self.ray_address is None:  # else Daft imports Ray, where that is installed, to ask for a cluster
+            os.environ.setdefault("DAFT_RUNNER", "native")
         daft = importlib.import_module("daft")
         if self.ray_address is not None:
             _join_cluster(daft, self.ray_address)
         return daft
+
+
+def _meeting(numbers: NDArray[np.int64], keys: NDArray[np.uint64]) -> pa.Table:
+    """number and key of each row, of those keys that occur more than once: one in five at most."""
+    flat = keys.reshape(-1)
+    order = np.argsort(flat)
+    ordered = flat[order]
+    same = ordered[1:] == ordered[:-1]
+    chosen = order[np.append(same, False) | np.insert(same, 0, False)]
+    return pa.table({"number": numbers[chosen // keys.shape[1]], "key": flat[chosen]})
 
 
 def _join_cluster(daft: Any, address: str) -> None:
@@ -175,10 +187,11 @@ def _processes() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if hasattr(context, "set_forkserver_preload"):
         context.set_forkserver_preload([_LOADED_ONCE])
-    return ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_collect_seldom)
+    return ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_prepare)
 
 
-def _collect_seldom() -> None:
-    """Rows hold no cycles, and there are many: looking for some takes a tenth of the time."""
+def _prepare() -> None:
+    """Make this process one of many: rows hold no cycles, and the other cores have work of their own."""
     gc.freeze()
     gc.set_threshold(ALLOCATIONS_BETWEEN)
+    pa.set_cpu_count(1)

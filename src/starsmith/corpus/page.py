@@ -12,10 +12,9 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -42,8 +41,7 @@ _SIGNALS = ("date", "size_bytes", "cluster_size", "comment_ratio", "average_line
 _MEASURED = ("characters_per_token", "redactions", "weight")
 
 
-@dataclass(frozen=True, order=True)
-class Place:
+class Place(NamedTuple):
     """A file of the corpus by where it stands in the shards; in the order of a draw."""
 
     swhid: str  # a hash of the content, so its order is a draw that anyone can repeat

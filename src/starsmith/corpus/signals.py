@@ -6,9 +6,8 @@ those in triple quotes count.
 """
 
 import re
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -82,8 +81,7 @@ _TEST_FUNCTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Signals:
+class Signals(NamedTuple):
     """The columns; their names are those of the corpus."""
 
     comment_ratio: float | None  # share of the characters in comments and docstrings; None: syntax not known

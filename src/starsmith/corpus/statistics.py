@@ -7,7 +7,6 @@ Lines are those of `str.splitlines`. The three patterns of encoded data are thos
 (`re.ASCII`): no letter or space outside ASCII is a word character or white space in them.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,8 +32,7 @@ class Runs(NamedTuple):
     total: int
 
 
-@dataclass(frozen=True)
-class TextStatistics:
+class TextStatistics(NamedTuple):  # a tuple is made in a tenth of the time of a frozen dataclass
     """Counts over one text; lengths are in characters (code points)."""
 
     characters: int

@@ -205,7 +205,7 @@ def _staged_row(file: RawFile, found: Examination, rules: Rules) -> Row:
         "identity": found.swhid if found.file.kind == CODE else f"{found.file.kind} {found.swhid}",
         "license_rank": config.licenses.rank(found.license),
         "keys": keys,
-        **vars(signals(file.path, found.language, found.text, found.content, seen, words)),
+        **signals(file.path, found.language, found.text, found.content, seen, words)._asdict(),
     }
 
 
