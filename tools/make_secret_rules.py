@@ -11,6 +11,7 @@ import json
 import sys
 import tomllib
 from pathlib import Path
+from re import _parser  # type: ignore[attr-defined]  # the one place that knows how long a match can be
 from typing import Any
 
 OUT = Path("src/starsmith/corpus/data/secrets.json")
@@ -36,6 +37,22 @@ CHANGED = {
 }
 # a bare git commit id, in any file that names Sourcegraph
 MORE_ALLOWED = {"sourcegraph-access-token": [{"regexes": ["^[a-fA-F0-9]{40}$"]}]}
+# These are looked for by their keywords alone, and not only near them: the rules ask for a keyword that can stand
+# anywhere in the file, or their patterns have any character where the keyword has a point.
+KEYWORD_ELSEWHERE = (
+    "airtable-personnal-access-token",
+    "facebook-access-token",
+    "sidekiq-sensitive-url",
+    "slack-config-access-token",
+    "slack-webhook-url",
+    "sourcegraph-access-token",
+)
+# The generic rule is looked for by what stands before its value, and the value's first bytes.
+GENERIC = "generic-api-key"
+LEAD, VALUE = r"(?i)[\w.-]{0,50}?", r"([\w.=-]{10,150}|[a-z0-9][a-z0-9+/]{11,}={0,3})"
+GATE_VALUE = r"[\w.=+/-]{10}"
+GENERIC_REACH = 128  # a match begins at most 101 bytes before the end of this, and ends with its line
+LONGEST_REACH = 2000
 PASSWORDS = ("curl-auth-user", "nuget-config-password", "planetscale-password")
 
 
@@ -75,15 +92,35 @@ def converted(rule: dict[str, Any]) -> dict[str, Any]:
         for one in rule.get("allowlists", [])
         if one.get("condition") != "AND" and (one.get("regexes") or one.get("stopwords"))
     ]
+    gate, reach = gate_and_reach(rule["id"], pattern)
     return {
         "id": rule["id"],
         "kind": "password" if rule["id"] in PASSWORDS else "key",
         "regex": pattern,
+        "gate": gate,
+        "reach": reach,
         "group": rule.get("secretGroup", 0),
         "entropy": rule.get("entropy", 0),
         "keywords": rule.get("keywords", []),
         "allowed": lists + MORE_ALLOWED.get(rule["id"], []),
     }
+
+
+def gate_and_reach(rule: str, pattern: str) -> tuple[str, int]:
+    """`Rule.gate`, or nothing where it is the keywords or the pattern itself, and `Rule.reach`."""
+    if rule == GENERIC:
+        if not pattern.startswith(LEAD) or VALUE not in pattern:
+            raise SystemExit(f"error: the rule {rule} is not the one that was known here\n hint: look at VALUE")
+        return "(?i)" + pattern[len(LEAD) :].split(VALUE)[0] + GATE_VALUE, GENERIC_REACH
+    return "", 0 if rule in KEYWORD_ELSEWHERE else longest_match(pattern)
+
+
+def longest_match(pattern: str) -> int:
+    """Bytes of the longest match, 0 if there is none."""
+    for re2s, pythons in (("(?i)", ""), ("[[:alnum:]]", "[a-zA-Z0-9]"), (r"\z", r"\Z")):
+        pattern = pattern.replace(re2s, pythons)
+    _, most = _parser.parse(pattern).getwidth()
+    return int(most) if most < LONGEST_REACH else 0
 
 
 def without_groups(pattern: str) -> str:

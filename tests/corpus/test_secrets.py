@@ -1,13 +1,85 @@
 import json
+import math
 import random
 from importlib import resources
+from itertools import product
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from corpus.labelled_secrets import hard_negatives, labelled_set, library_files, private_key, values
-from starsmith.corpus.secrets import EMAIL, IP_ADDRESS, KEY, PASSWORD, Scanner, entropy, gitleaks_rules, scanner
+from corpus.labelled_secrets import generate, hard_negatives, labelled_set, library_files, private_key, values
+from starsmith.corpus.secrets import (
+    EMAIL,
+    IP_ADDRESS,
+    KEY,
+    PASSWORD,
+    Rule,
+    Scanner,
+    can_be_generic_key,
+    compile_pattern,
+    entropy,
+    gitleaks_rules,
+    more_entropy,
+    scanner,
+)
 
 ALL = frozenset({EMAIL, KEY, PASSWORD, IP_ADDRESS})
+BLOB = (
+    random.Random(1).randbytes(200).hex()
+)  # longer than what is looked at of a value, and than what stands around a match
+# Texts in which one match, or one part that is looked at, runs into the next, and matches are as long as they can be.
+PIECES = st.sampled_from(
+    [
+        *(
+            "api_key",
+            "token",
+            "password",
+            "discord",
+            "twitter",
+            "sourcegraph",
+            "curl -u ",
+            "https://user:k3vD9zQ",
+            "\r\n",
+        ),
+        *(
+            " ",
+            "\n",
+            " = ",
+            "=",
+            ":=",
+            '"',
+            "'",
+            "`",
+            "\\n",
+            ";",
+            ".",
+            "-",
+            "/",
+            "@",
+            "é",
+            " " * 200,
+            "x\n" * 200,
+            ".7",
+        ),
+        *("a8Kd03mXz91L", "0123456789abcdef" * 2, "AKIA7QWERTYUIOPASDFG", "52.94.236.248", "2a01:4f8", ":1c0c::2"),
+    ]
+)
+ASSIGNMENTS = st.tuples(
+    st.sampled_from(["", "my_", "x." * 30, "é"]),
+    st.sampled_from(["key", "API", "credential", "secret_key", "passwd", "asana", "twitter", "password"]),
+    st.sampled_from(["", "_id", " of the thing", "-" * 20, "' '", "\n"]),
+    st.sampled_from(["=", " = ", ":", ":::=", "=>", ",", ">"]),
+    st.sampled_from(["", '"', "'", "= \n\n'", " ", "\n  "]),
+    st.sampled_from(["a8Kd03mXz91L", "0123456789abcdef" * 2, BLOB[:150], "some_long_name", "hunter2hunter", BLOB]),
+    st.sampled_from(["", '"', "'", ";", "\n", "\\n", "\n" + "x\n" * 200]),
+).map("".join)
+ADDRESSES = st.tuples(
+    st.sampled_from(["joe", "a.b" * 21, "x" * 80]),
+    st.just("@"),
+    st.sampled_from(["elsewhere.de", "sub-domain." * 5 + "org", ("y" * 60 + ".") * 6 + "technology", "example.com"]),
+    st.sampled_from(["", " ", "\n" + "x\n" * 400]),
+).map("".join)
 
 
 def found(text: str) -> list[tuple[str, str]]:
@@ -41,6 +113,75 @@ def test_hyperscan_and_re2_alone_find_the_same() -> None:
     fast, plain = Scanner(rules, prefilter=True), Scanner(rules, prefilter=False)
 
     assert [fast.find(text) for text in texts] == [plain.find(text) for text in texts]
+
+
+@settings(max_examples=300)
+@given(st.lists(ASSIGNMENTS | ADDRESSES | PIECES, max_size=12))
+def test_looking_only_near_the_gates_finds_what_a_run_over_the_whole_file_finds(pieces: list[str]) -> None:
+    pytest.importorskip("hyperscan")
+    data = "".join(pieces).encode()
+
+    assert scanner(ALL, prefilter=True).find(data) == scanner(ALL, prefilter=False).find(data)
+
+
+@pytest.mark.slow
+def test_every_match_holds_its_gate_and_lies_within_the_reach() -> None:
+    rng = random.Random(3)
+    for rule in (rule for rule in scanner(ALL).rules if rule.reach):
+        pattern, gate = compile_pattern(rule.pattern), compile_pattern(rule.gate or rule.pattern)
+        for text in (generate(rule.pattern, rng).encode("latin-1", "ignore") for _ in range(10)):
+            for match in pattern.finditer(text):
+                first = gate.search(text, *match.span())
+                line_end = text.find(b"\n", first.end()) + 1 or len(text)
+
+                assert first.end() - match.start() <= rule.reach, rule.name
+                assert match.end() <= max(first.end() + rule.reach, line_end), rule.name
+
+
+def test_matches_far_apart_and_side_by_side_are_all_found_and_each_once() -> None:
+    pytest.importorskip("hyperscan")
+    rule = Rule(name="n", kind=KEY, rank=0, pattern=r"\bk[0-9]{1,9}\b", gate="k[0-9]", reach=10)
+    data = b"k1 k23 ak4 k5" + b"." * 50 + b"k6k k7\nk8" + b"\n" * 30 + b"k999999999 k9999999999"
+
+    spans = Scanner((rule,), prefilter=True).find(data)
+
+    found = [data[span.start : span.end] for span in spans]
+    assert found == [b"k1", b"k23", b"k5", b"k7", b"k8", b"k999999999"]
+
+
+def test_a_file_with_very_many_places_is_run_through_as_a_whole() -> None:
+    pytest.importorskip("hyperscan")
+    data = b"a@b " * 20_000 + b"joe" + b"@elsewhere.de"
+
+    assert [(span.start, span.end) for span in scanner(ALL).find(data)] == [(80_000, len(data))]
+
+
+@pytest.mark.parametrize(
+    ("value", "can"),
+    [
+        ("a8Kd03mXz91L", True),
+        ("some_long.name-Of", False),
+        ("aaaa1111bbbb2222", False),
+        ("a" * 300 + "1", True),
+        ("a/bcdefghijk", True),
+    ],
+)
+def test_a_place_where_a_generic_key_cannot_be_is_told_by_its_value(value: str, can: bool) -> None:
+    data = f"key = {value};".encode()
+
+    assert can_be_generic_key(data, len("key = ") + 10) is can
+
+
+def test_what_is_told_of_a_generic_value_is_what_its_rule_asks_for() -> None:
+    rule = next(rule for rule in gitleaks_rules() if rule.name == "generic-api-key")
+
+    assert rule.entropy > math.log2(11)
+    assert any(allowed.target == "secret" and "^[a-zA-Z_.-]+$" in allowed.patterns for allowed in rule.allowed)
+
+
+def test_few_different_bytes_have_little_entropy() -> None:
+    for value, least in product((b"abab", b"abcd", b"abcdefgh1234", b"a8Kd03mXz91L"), (0.5, 1.0, 2.0, 3.0, 3.5)):
+        assert more_entropy(value, least) == (entropy(value) > least)
 
 
 def test_an_empty_file_and_one_of_bytes_that_are_no_text_have_no_secret() -> None:

@@ -9,7 +9,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from starsmith.corpus.secrets import (
     A_PASSWORD,
@@ -35,14 +35,14 @@ _QUOTED = "|".join(
 
 # Second-level domains and local parts that belong to nobody: RFC 2606 and 6761, and the user of a clone URL.
 _NOBODYS_DOMAINS = (
-    b"example",
-    b"example.com",
-    b"example.org",
-    b"example.net",
-    b"localhost",
-    b"local",
-    b"test",
-    b"invalid",
+    b".example",
+    b".example.com",
+    b".example.org",
+    b".example.net",
+    b".localhost",
+    b".local",
+    b".test",
+    b".invalid",
 )
 _NOBODYS_LOCAL_PARTS = (b"git", b"hg", b"svn")
 _TOP_LEVEL = frozenset(
@@ -198,7 +198,8 @@ def _address_rules() -> tuple[Rule, ...]:
             kind=EMAIL,
             rank=AN_EMAIL,
             pattern=r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,6}[A-Za-z]{2,24}\b",
-            gate=r"[A-Za-z0-9._+-]@[A-Za-z0-9][A-Za-z0-9-]{0,62}\.[A-Za-z0-9]",
+            gate=r"[A-Za-z0-9._+-]@[A-Za-z0-9]",
+            reach=64 + len("@") + 6 * (63 + len(".")) + 24,
             keywords=(b"@",),
             judge=is_email,
         ),
@@ -207,6 +208,8 @@ def _address_rules() -> tuple[Rule, ...]:
             kind=IP_ADDRESS,
             rank=AN_IP_ADDRESS,
             pattern=r"\b(?:[0-9]{1,3}\.){3}[0-9]{1,3}\b",
+            gate=r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]",
+            reach=len("255.255.255.255"),
             judge=is_ip_address,
         ),
         Rule(  # global unicast is 2000::/3: what begins otherwise is local to somebody, and `std::add` is no address
@@ -214,6 +217,8 @@ def _address_rules() -> tuple[Rule, ...]:
             kind=IP_ADDRESS,
             rank=AN_IP_ADDRESS,
             pattern=r"(?i)\b[23][0-9a-f]{3}:[0-9a-f:]{1,33}[0-9a-f]|\b[23][0-9a-f]{3}:[0-9a-f:]{0,33}::",
+            gate=r"(?i)[23][0-9a-f]{3}:[0-9a-f:]",
+            reach=len("2001:") + 33 + len("::"),
             keywords=(b":",),
             judge=is_ip_address,
         ),
@@ -282,7 +287,7 @@ def is_email(data: bytes, start: int, end: int) -> bool:
 
 
 def _is_nobodys(domain: bytes) -> bool:
-    return any(domain == known or domain.endswith(b"." + known) for known in _NOBODYS_DOMAINS)
+    return (b"." + domain).endswith(_NOBODYS_DOMAINS)
 
 
 def _in_url_user(data: bytes, start: int) -> bool:
@@ -297,18 +302,24 @@ def is_ip_address(data: bytes, start: int, end: int) -> bool:
     if _is_part_of_more(data, start, end):
         return False
     value = data[start:end]
-    try:
-        address = ipaddress.ip_address(value.decode())
-    except ValueError:
+    if not _is_public(value):
         return False
-    if not address.is_global or address.is_multicast or value.lower() in _KNOWN_ADDRESSES:
-        return False
-    if address.version == 6:
+    if b":" in value:
         return True
     before = data[max(data.rfind(b"\n", 0, start) + 1, start - _AROUND) : start]
     if _NUMBERED.search(before):
         return False
     return max(map(len, value.split(b"."))) > 1 or bool(_ADDRESSED.search(before))
+
+
+@lru_cache(maxsize=4096)
+def _is_public(value: bytes) -> bool:
+    """An address somewhere, and no resolver. A file has the same few again and again."""
+    try:
+        address = ipaddress.ip_address(value.decode())
+    except ValueError:
+        return False
+    return address.is_global and not address.is_multicast and value.lower() not in _KNOWN_ADDRESSES
 
 
 def _is_part_of_more(data: bytes, start: int, end: int) -> bool:
