@@ -326,7 +326,7 @@ def _account(build: _Build, decision: _Decision) -> None:
 def _sources_kept(corpus: Path) -> list[tuple[str, str, int, int]]:
     """(repository, commit, files, bytes) of what was kept, by name."""
     columns = ["repository", "commit", "size_bytes"]
-    tables = [pq.read_table(shard, columns=columns) for shard in sorted((corpus / "shards").glob("*.parquet"))]
+    tables = [pq.ParquetFile(shard).read(columns) for shard in sorted((corpus / "shards").glob("*.parquet"))]
     totals = pa.concat_tables(tables).group_by(columns[:2]).aggregate([("size_bytes", "count"), ("size_bytes", "sum")])
     return sorted(zip(*(totals[name].to_pylist() for name in totals.column_names), strict=True))
 

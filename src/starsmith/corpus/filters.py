@@ -64,7 +64,7 @@ class FilterConfig:
             raise ConfigError(f"extensions_left_out={wrong}: no extensions", hint='write them with a dot, as ".csv"')
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class FilterInput:
     """What a filter may look at."""
 

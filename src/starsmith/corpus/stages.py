@@ -55,7 +55,7 @@ class Rules:
         return Decontaminator.load(self.benchmarks, self.config.decontamination)
 
 
-@dataclass
+@dataclass(slots=True)
 class Examination:
     """A file on its way, and what the stages have found out about it so far."""
 

@@ -80,7 +80,9 @@ def write_rows(rows: Iterable[dict[str, Any]], place: str, schema: pa.Schema, se
 def read_table(place: str, columns: list[str] | None = None) -> pa.Table:
     """The columns of a Parquet file."""
     system, path = _resolve(place)
-    return pq.read_table(path, columns=columns, filesystem=system, partitioning=None)
+    # Not pq.read_table, which is for datasets and imports pandas.
+    with system.open_input_file(path) as opened, pq.ParquetFile(opened) as file:
+        return file.read(columns=columns, use_threads=False)
 
 
 def read_groups(

@@ -129,7 +129,7 @@ def generated_by(path: str, language: str | None, text: str) -> str | None:
     if signs:
         lines = first_lines(text, looked_at, _HEAD).split("\n")
         for why, where, pattern in signs:
-            if any(pattern.search(line) for line in lines[where]):
+            if pattern.search("\n".join(lines[where])):
                 return why
     script = extension in ("js", "css") or language in ("JavaScript", "CSS")
     further = _written_script if script else _FURTHER.get(extension)
@@ -199,7 +199,7 @@ def _signs() -> dict[str, tuple[int, tuple[tuple[str, slice, re.Pattern[str]], .
     for sign in _SIGNS:
         for extension in sign.extensions.split():
             lines, found = by_extension.get(extension, (0, ()))
-            found = (*found, (sign.why, sign.lines, re.compile(sign.pattern)))
+            found = (*found, (sign.why, sign.lines, re.compile(sign.pattern, re.MULTILINE)))
             by_extension[extension] = max(lines, sign.lines.stop), found
     return by_extension
 

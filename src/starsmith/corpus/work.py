@@ -189,7 +189,7 @@ def _staged_row(file: RawFile, found: Examination, rules: Rules) -> Row:
     )
     return {
         "path": file.path,
-        "text": found.text,
+        "text": found.content,  # UTF-8, which Arrow takes as it is
         "language": found.language,
         "license": found.license.expression,
         "license_evidence": found.license.evidence,
