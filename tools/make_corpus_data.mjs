@@ -69,8 +69,9 @@ for (const file of readdirSync(folder).filter((name) => name.endsWith(".json")).
 // mtime 0 in the gzip header, so that the same input gives the same file
 writeFileSync(join(out, "licenses.json.gz"), gzipSync(JSON.stringify(licenses), { level: 9 }));
 
-// Younger SPDX ids than that list, and variants in wording of licences on it; each read by us.
-const ours = ["HPND-SMC", "HPND-sell-variant", "Python-2.0.1", "Unicode-3.0"];
+// Younger SPDX ids than that list, variants in wording of licences on it, and BSD-3-Clause with a note that generated
+// code belongs to the owner of its source; each read by us.
+const ours = ["HPND-SMC", "HPND-sell-variant", "Python-2.0.1", "Unicode-3.0", "LicenseRef-scancode-protobuf"];
 const ratings = JSON.parse(readFileSync(join(modules, "@blueoak/list/index.json"), "utf8"));
 const lines = ratings.flatMap(({ name, licenses: rated }) => [`# Blue Oak Council: ${name}`, ...rated.map(({ id }) => id)]);
 writeFileSync(join(out, "permissive.txt"), [...lines, "# ours", ...ours].join("\n") + "\n");

@@ -1,6 +1,6 @@
-"""What `license_texts` does to every byte and every word, compiled: words, names of holders left out, shingles, counts.
+"""What is done to every byte and every word of a text, compiled: words, names of holders left out, shingles, counts.
 
-The plain version of each kernel stands in tests/corpus/test_licenses.py.
+Plain versions stand in tests/corpus/test_licenses.py.
 """
 
 import numpy as np
@@ -8,7 +8,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 SHINGLE_WORDS = 5
-LONGEST_GAP = 60  # shingles without one of a licence's, and a fifth of its own, within one text of it
 LONGEST_TAG = 120  # bytes from < to >, beyond which it is no tag
 _PRIME, _BASE, _FINAL = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 _OFFSET = np.uint64(0xCBF29CE484222325)
@@ -143,6 +142,15 @@ def _equal(values: NDArray[np.uint64], at: int, wanted: NDArray[np.uint64], leng
 
 
 @njit(cache=True, nogil=True)
+def _next(values: NDArray[np.uint64], at: int, wanted: NDArray[np.uint64], shape: NDArray[np.int64]) -> int:
+    """Where the words after a holder's name stand, -1 when they are not near."""
+    for end in range(at, min(at + shape[2] + 1, len(values))):
+        if _equal(values, end, wanted, shape[1]):
+            return end
+    return -1
+
+
+@njit(cache=True, nogil=True)
 def without_holders(
     values: NDArray[np.uint64], before: NDArray[np.uint64], after: NDArray[np.uint64], shape: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
@@ -162,11 +170,10 @@ def without_holders(
             if found[count - 1] == before[row, length - 1] and _equal(
                 found[:count], count - length, before[row], length
             ):
-                for end in range(at, min(at + shape[row, 2] + 1, len(values))):
-                    if _equal(values, end, after[row], shape[row, 1]):
-                        at = end
-                        break
-                break
+                end = _next(values, at, after[row], shape[row])
+                if end >= 0:
+                    at = end
+                    break
     return found[:count], which[:count]
 
 
@@ -249,94 +256,3 @@ def count(
             for place in range(starts[ordered[at]], starts[ordered[at] + 1]):
                 matched[owners[place]] += 1
     return matched
-
-
-@njit(cache=True, nogil=True)
-def occurrences(
-    wanted: NDArray[np.int32], ordered: NDArray[np.int32], places: NDArray[np.int64], least: float, repeats: bool
-) -> NDArray[np.int64]:
-    """(N, 3) first and last place of each time a licence stands in a text, and how many of its shingles are there.
-
-    wanted           the numbers of its shingles, in its own order
-    ordered, places  the text's, in rising order, and where in the text each is
-    repeats          whether the licence says the same in several places, so that a repetition tells nothing
-
-    A new one starts where its shingles begin again, or after a long gap. When none is nearly whole, its parts may
-    stand in another order: then all of them are one.
-    """
-    step_at = np.full(len(places), -1, np.int32)  # by place in the text, in the licence's order
-    for step in range(len(wanted)):
-        at = np.searchsorted(ordered, wanted[step])
-        while at < len(ordered) and ordered[at] == wanted[step]:
-            step_at[places[at]] = step
-            at += 1
-    found = np.empty((len(places) // max(1, int(least * len(wanted))) + 2, 3), np.int64)
-    seen_in = np.zeros(len(wanted), np.int32)
-    longest_gap = LONGEST_GAP + len(wanted) // 5
-    count, run, distinct, first, last, step_before, everything = 0, 1, 0, -1, -1, -1, -1
-    for place in range(len(step_at) + 1):
-        step = step_at[place] if place < len(step_at) else -1
-        if step < 0 and place < len(step_at):
-            continue
-        back = step < step_before - len(wanted) // 2 or place - last > longest_gap
-        again = place == len(step_at) or (back and not repeats)
-        if again and last >= 0:
-            if distinct >= least * len(wanted):
-                found[count] = first, last, distinct
-                count += 1
-            run += 1
-            distinct, first = 0, -1
-        if place == len(step_at):
-            break
-        first = place if first < 0 else first
-        everything = place if everything < 0 else everything
-        last, step_before = place, step
-        if seen_in[step] != run:
-            seen_in[step] = run
-            distinct += 1
-    if count == 0:
-        found[0] = everything, last, (seen_in > 0).sum()
-        count = 1
-    return found[:count]
-
-
-@njit(cache=True, nogil=True)
-def take(
-    wanted: NDArray[np.int32],
-    times: NDArray[np.int32],
-    ordered: NDArray[np.int32],
-    places: NDArray[np.int64],
-    bounds: NDArray[np.int64],
-    taken: NDArray[np.bool_],
-    most_shared: float,
-) -> bool:
-    """Take a licence's shingles between two places of the text, unless others took more than a share of them.
-
-    Each is taken as many `times` as the licence has it: a further one belongs to another text.
-    """
-    inside = np.zeros(len(places), np.bool_)
-    seen, shared = 0, 0
-    for step in range(len(wanted)):
-        at = np.searchsorted(ordered, wanted[step])
-        left = times[step]
-        while left > 0 and at < len(ordered) and ordered[at] == wanted[step]:
-            if bounds[0] <= places[at] <= bounds[1]:
-                inside[places[at]] = True
-                seen += 1
-                shared += taken[places[at]]
-                left -= 1
-            at += 1
-    if shared >= most_shared * seen:
-        return False
-    taken |= inside
-    return True
-
-
-@njit(cache=True, nogil=True)
-def covered(taken: NDArray[np.bool_], which: NDArray[np.int32], words: int) -> NDArray[np.bool_]:
-    """(W,) whether each word is part of a shingle that was taken, or of a holder's name within one."""
-    inside = np.zeros(words, np.bool_)
-    for at in range(len(taken)):
-        if taken[at]:
-            inside[which[at] : which[at + SHINGLE_WORDS - 1] + 1] = True
-    return inside

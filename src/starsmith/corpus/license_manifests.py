@@ -13,67 +13,19 @@ from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
-from starsmith.corpus.license_texts import PROPRIETARY, recognise
+from starsmith.corpus import license_names
+from starsmith.corpus.license_texts import recognise
 from starsmith.corpus.licenses import UNRECOGNISED, Finding, is_known_expression, known_ids, parse
 
 LARGEST_MANIFEST_BYTES = 300_000
 LONGEST_EXPRESSION = 500  # characters; what is longer is a text
 MOST_NAMES = 20  # licences of one manifest
 
-# Names that people write instead of an id, without case, punctuation and the words of `_FILLER`.
-_NAMES = {
-    "apache": "Apache-2.0",
-    "apache software": "Apache-2.0",
-    "apache software 2 0": "Apache-2.0",
-    "apache 2": "Apache-2.0",
-    "apache 2 0": "Apache-2.0",
-    "apache2": "Apache-2.0",
-    "asl 2 0": "Apache-2.0",
-    "al 2 0": "Apache-2.0",
-    "expat": "MIT",
-    "x11 mit": "MIT",
-    "bsd 2 clause simplified": "BSD-2-Clause",
-    "simplified bsd": "BSD-2-Clause",
-    "2 clause bsd": "BSD-2-Clause",
-    "bsd 2": "BSD-2-Clause",
-    "new bsd": "BSD-3-Clause",
-    "modified bsd": "BSD-3-Clause",
-    "revised bsd": "BSD-3-Clause",
-    "3 clause bsd": "BSD-3-Clause",
-    "bsd 3": "BSD-3-Clause",
-    "isc iscl": "ISC",
-    "mozilla public 2 0": "MPL-2.0",
-    "mozilla public 2 0 mpl 2 0": "MPL-2.0",
-    "eclipse public 1 0": "EPL-1.0",
-    "eclipse public 2 0": "EPL-2.0",
-    "boost software 1 0": "BSL-1.0",
-    "boost software 1 0 bsl 1 0": "BSL-1.0",
-    "python software foundation": "PSF-2.0",
-    "psf": "PSF-2.0",
-    "cc0 1 0 universal cc0 1 0 public domain dedication": "CC0-1.0",
-    "cc0": "CC0-1.0",
-    "unlicense unlicense": "Unlicense",
-    "wtfpl 2": "WTFPL",
-    "unlicensed": PROPRIETARY,
-    "proprietary": PROPRIETARY,
-    "other proprietary": PROPRIETARY,
-    "commercial": PROPRIETARY,
-}
-_FILLER = frozenset(("the", "license", "licence", "version", "v"))
-_GNU = re.compile(
-    r"^(?:gnu )?(?P<kind>lesser|library|affero|l|a)? ?(?:or lesser )?(?:general public|gpl)(?: \w?gpl)? ?v? ?"
-    r"(?P<version>\d(?: \d)?)"
-    r"(?P<later> ?(?:or|and) (?:any )?(?:later|newer)|\+)?"
-)
 _CLASSIFIER = "License :: "
 _GEM = re.compile(
     r"^[^#\n]*?\.licen[cs]es?\s*=\s*(\[[^\]\n]{0,300}\]|%w.[^\n]{0,300}|[\"'][^\"'\n]{0,200}[\"'])", re.MULTILINE
 )
 _QUOTED = re.compile(r"[\"']([^\"'\n]{1,200})[\"']")
-_URL = re.compile(
-    r"^https?://(?:www\.)?(?:licenses\.nuget\.org/|opensource\.org/licenses?/|spdx\.org/licenses/)([^/?#]+)"
-)
-_APACHE_URL = re.compile(r"^https?://(?:www\.)?apache\.org/licenses/LICENSE-2\.0")
 
 
 def looks_like_manifest(path: str) -> bool:
@@ -143,16 +95,7 @@ def _expression(name: str) -> str | None:
 
 
 def _named(name: str) -> str | None:
-    words = re.sub(r"[^a-z0-9+]+", " ", name.lower()).split()
-    plain = " ".join(word for word in words if word not in _FILLER)
-    if gnu := _GNU.match(plain):
-        family = {"lesser": "L", "library": "L", "l": "L", "affero": "A", "a": "A"}.get(gnu["kind"] or "", "") + "GPL"
-        number = gnu["version"].replace(" ", ".") if " " in gnu["version"] else f"{gnu['version']}.0"
-        later = gnu["later"] or "+" in plain or "or later" in plain
-        found = f"{family}-{number}-{'or-later' if later else 'only'}"
-        found += " WITH Classpath-exception-2.0" if "classpath exception" in plain else ""
-        return found if is_known_expression(found) else None
-    return _NAMES.get(plain) or _by_name().get(plain)
+    return license_names.named(name) or _by_name().get(license_names.plain(name))
 
 
 @cache
@@ -229,11 +172,7 @@ def _nuspec(text: str) -> Iterator[str]:
             yield from (one.text or "" for one in licenses if one.get("type") == "expression")
             return
         for url in _children(metadata, "licenseUrl"):
-            address = (url.text or "").strip()
-            if found := _URL.match(address):
-                yield found[1]
-            elif _APACHE_URL.match(address):
-                yield "Apache-2.0"
+            yield license_names.by_address((url.text or "").strip())
 
 
 def _xml(text: str) -> ElementTree.Element:

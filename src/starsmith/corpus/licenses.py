@@ -13,7 +13,7 @@ from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import Any
 
-from starsmith.corpus.license_texts import known_licenses, recognise
+from starsmith.corpus.license_texts import known_licenses, recognise, recognise_file
 
 TAG_HEAD = 2048  # characters at the start of a file in which a tag counts
 NOTICE_HEAD = 4096  # and in which the text or notice of a licence does
@@ -70,7 +70,7 @@ def folder_findings(files: Iterable[tuple[str, str]]) -> dict[str, Finding]:
     unrecognised: dict[str, Finding] = {}
     for path, text in files:
         folder = PurePosixPath(path).parent.as_posix()
-        names = recognise(text)
+        names = recognise_file(text)
         found.setdefault(folder, []).extend((name, path) for name in names)
         if not names and text.strip() and _PLAIN_NAME.match(PurePosixPath(path).name):
             unrecognised[folder] = Finding(UNRECOGNISED, f"text of {path}, which is no known licence")
@@ -275,6 +275,6 @@ def _spdx() -> Any:
 
 @cache
 def permissive_ids() -> frozenset[str]:
-    """The Blue Oak Council's permissive licences, and four of ours."""
+    """The Blue Oak Council's permissive licences, and five of ours."""
     text = resources.files("starsmith.corpus").joinpath("data/permissive.txt").read_text(encoding="utf-8")
     return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))

@@ -14,7 +14,8 @@ from typing import Any
 from starsmith.core.errors import ConfigError
 from starsmith.corpus import licenses
 from starsmith.corpus.files import Drop
-from starsmith.corpus.license_texts import COMMONS_CLAUSE, PROPRIETARY
+from starsmith.corpus.license_names import PROPRIETARY
+from starsmith.corpus.license_notices import COMMONS_CLAUSE
 from starsmith.corpus.licenses import UNRECOGNISED, Finding
 
 BLUE_OAK, SCANCODE_PERMISSIVE, NONE = "blue_oak", "scancode_permissive", "none"
