@@ -4,10 +4,15 @@ Each size is one `starsmith corpus build` in a process of its own, from Parquet 
 start-up and just-in-time code included. CPU time and memory are those of the process and all it starts, read from
 /proc five times a second; memory is the sum of what each holds for itself (Pss). The input has no licences, so the
 build takes unlicensed files.
+
+The bar is for a second of one core, so the builds are held to one. Where two processors are threads of one physical
+core, as on most rented machines, a second of each is worth less when both are at work: the largest size is built once
+more on all of them, which shows by how much, and how long a user waits.
 """
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -34,6 +39,7 @@ PLOT = ROOT / "docs" / "plots" / "corpus_pipeline.svg"
 class Measured:
     """One build."""
 
+    cores: int
     input_mb: float
     cpu_s: float
     wall_s: float
@@ -55,14 +61,15 @@ def main() -> None:
     arguments = parser.parse_args()
     whole = gather(60_000_000 if arguments.quick else 1_050_000_000)
     shares = (1.0,) if arguments.quick else (0.25, 0.5, 1.0)
-    _build(_part(whole, 0.02), arguments.benchmarks)  # compiles and caches the kernels
-    found = [_build(_part(whole, share), arguments.benchmarks) for share in shares]
+    _build(_part(whole, 0.02), arguments.benchmarks, 1)  # compiles and caches the kernels
+    found = [_build(_part(whole, share), arguments.benchmarks, 1) for share in shares]
+    on_all = _build(_part(whole, shares[-1]), arguments.benchmarks, len(os.sched_getaffinity(0)))
     rows = [
-        (f"{one.input_mb:,.0f}", f"{one.cpu_s:.1f}", f"{one.wall_s:.1f}", f"{one.rate:.1f}", f"{one.peak_mb:,.0f}",
-         f"{one.kept_mb:,.0f}")
-        for one in found
+        (f"{one.cores}", f"{one.input_mb:,.0f}", f"{one.cpu_s:.1f}", f"{one.wall_s:.1f}", f"{one.rate:.1f}",
+         f"{one.peak_mb:,.0f}", f"{one.kept_mb:,.0f}")
+        for one in (*found, on_all)
     ]  # fmt: skip
-    columns = ("MB in", "CPU s", "wall s", "MB/CPU-s", "peak MB", "MB kept")
+    columns = ("cores", "MB in", "CPU s", "wall s", "MB/CPU-s", "peak MB", "MB kept")
     table("starsmith corpus build", columns, rows, right=columns)
     last = found[-1]
     marginal = 1.0
@@ -71,12 +78,14 @@ def main() -> None:
         marginal = (last.cpu_s - before.cpu_s) / (last.input_mb - before.input_mb) * last.rate
         print(f"cost of a further MB against the average: {marginal:.2f} (1 is linear; bar {LONGEST_MARGINAL})")
         _plot(found)
-    holds = last.rate >= BAR and last.peak_mb < MOST_MEMORY_MB and marginal <= LONGEST_MARGINAL
+    peak_mb = max(last.peak_mb, on_all.peak_mb)
+    holds = last.rate >= BAR and peak_mb < MOST_MEMORY_MB and marginal <= LONGEST_MARGINAL
     if arguments.json:
         print(
             json.dumps(
                 {"name": "corpus_pipeline", "ours": last.rate, "peer": None, "peer_name": None, "unit": "MB/CPU-s",
-                 "ratio": None, "bar": BAR, "peak_mb": last.peak_mb, "marginal": marginal, "holds": holds}
+                 "ratio": None, "bar": BAR, "on_all_cores": on_all.rate, "peak_mb": peak_mb, "marginal": marginal,
+                 "holds": holds}
             )
         )  # fmt: skip
 
@@ -98,7 +107,7 @@ def _part(whole: Path, share: float) -> Path:
     return folder
 
 
-def _build(source: Path, benchmarks: Path | None) -> Measured:
+def _build(source: Path, benchmarks: Path | None, cores: int) -> Measured:
     size = sum(len(text) for part in source.glob("*.parquet") for text in _contents(part)) / 1e6
     out = BENCH / "pipeline" / "out"
     shutil.rmtree(out, ignore_errors=True)
@@ -107,13 +116,14 @@ def _build(source: Path, benchmarks: Path | None) -> Measured:
     command += ["--benchmarks", str(benchmarks)] if benchmarks else []
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.sched_setaffinity(process.pid, sorted(os.sched_getaffinity(0))[:cores])  # what it starts inherits this
     cpu, peak = _watch(process)
     wall = time.monotonic() - started
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed with status {process.returncode}")
     kept = read(out, kind="corpus").counts["kept_bytes"] / 1e6
-    note(f"{size:,.0f} MB: {cpu:.1f} CPU s, {wall:.0f} s, peak {peak:,.0f} MB")
-    return Measured(size, cpu, wall, peak, kept)
+    note(f"{size:,.0f} MB on {cores}: {cpu:.1f} CPU s, {wall:.0f} s, peak {peak:,.0f} MB")
+    return Measured(cores, size, cpu, wall, peak, kept)
 
 
 def _contents(part: Path) -> list[bytes]:

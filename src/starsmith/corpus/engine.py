@@ -187,7 +187,12 @@ def _processes() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if hasattr(context, "set_forkserver_preload"):
         context.set_forkserver_preload([_LOADED_ONCE])
-    return ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_prepare)
+    return ProcessPoolExecutor(_cores(), mp_context=context, initializer=_prepare)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _prepare() -> None:

@@ -85,7 +85,7 @@ def find_license(path: str, text: str, by_folder: Mapping[str, Finding], declare
     """
     head = text[:NOTICE_HEAD]
     plain = head.lower()
-    if any(cue in plain for cue in _CUES) and (found := _own_license(head, plain)):
+    if any(map(plain.__contains__, _CUES)) and (found := _own_license(head, plain)):
         return found
     folder = path
     while by_folder and folder != ".":

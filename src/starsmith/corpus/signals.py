@@ -112,7 +112,7 @@ def is_test(path: str, language: str | None, text: str) -> bool:
     *folders, name = path.split("/")
     if not _TEST_FOLDERS.isdisjoint(folders) or (("est" in name or "pec" in name) and _TEST_NAME.search(name)):
         return True
-    return any(mark in text for mark in _TEST_FUNCTIONS.get(language or "", ()))
+    return any(map(text.__contains__, _TEST_FUNCTIONS.get(language or "", ())))
 
 
 def comment_ratio(language: str | None, content: bytes, statistics: TextStatistics) -> float | None:

@@ -138,7 +138,9 @@ def generated_by(path: str, language: str | None, text: str) -> str | None:
 
 def _mark(text: str) -> str | None:
     head = first_lines(text, _MARKED_LINES, _HEAD).lower()
-    return next((f'"{mark}" in the first {_MARKED_LINES} lines' for mark in _MARKS if mark in head), None)
+    if not any(map(head.__contains__, _MARKS)):
+        return None
+    return next(f'"{mark}" in the first {_MARKED_LINES} lines' for mark in _MARKS if mark in head)
 
 
 def _written_script(text: str) -> str | None:
