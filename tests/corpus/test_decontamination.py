@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, ConfigError
-from starsmith.core.hashing import code_tokens
-from starsmith.corpus import decontamination_kernels as kernels
 from starsmith.corpus.decontamination import EXACT, NEAR, DecontaminationConfig, Decontaminator
+from starsmith.corpus.decontamination_near import ngram_hashes
+from starsmith.corpus.decontamination_text import read
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="SKIPPED: ../shared has no benchmarks")
@@ -60,35 +60,6 @@ def write_benchmarks(out: Path, rows: Sequence[tuple[str, str, str, str]]) -> Pa
 def squeezed(text: str) -> bytes:
     """What is compared: no white space, lower case of the Latin letters."""
     return bytes(byte for byte in text.encode().lower() if byte > 32 and byte != 127)
-
-
-def plain_blind(content: bytes) -> list[bytes]:
-    """The tokens with variables hidden, one after the other."""
-    tokens = code_tokens(content)
-    words = [content[start:end].lower() for start, end in zip(tokens.starts, tokens.ends, strict=True)]
-    known = {**dict.fromkeys(kernels._KEYWORDS.lower().split(), "keyword"),
-             **dict.fromkeys(kernels._DEFINING_WORDS.split(), "defining")}  # fmt: skip
-
-    def kind(word: bytes) -> str:
-        if not (word[0] >= 128 or chr(word[0]).isalnum() or word[:1] == b"_"):
-            return "mark"
-        return "number" if chr(word[0]).isdecimal() and word[0] < 128 else known.get(word.decode("latin-1"), "name")
-
-    hidden = []
-    for place, word in enumerate(words):
-        before = words[place - 1] if place else b"\0"
-        after = words[place + 1] if place + 1 < len(words) else b"\0"
-        called = after == b"(" and kind(before) != "defining"
-        beside = "name" in (kind(before) if place else "mark", kind(after) if after != b"\0" else "mark")
-        is_variable = kind(word) == "name" and not called and before[:1] not in (b".", b"'", b'"') and not beside
-        hidden.append(b"?" if is_variable else word)
-    return hidden
-
-
-def as_names(values: Sequence[Any]) -> list[int]:
-    """Values numbered in the order in which they first appear: equal lists have equal patterns of equality."""
-    numbers: dict[Any, int] = {}
-    return [numbers.setdefault(value, len(numbers)) for value in values]
 
 
 def test_a_copy_is_found_and_its_place_is_given() -> None:
@@ -215,49 +186,38 @@ def test_a_setting_out_of_range_is_refused(setting: dict[str, Any]) -> None:
         DecontaminationConfig(**setting)
 
 
-@given(st.lists(plain_texts, max_size=6), plain_texts, st.data())
-def test_the_exact_search_is_the_plain_containment(texts: list[str], around: str, data: st.DataObject) -> None:
+def test_the_longest_copy_is_named() -> None:
+    whole = f"{SOLUTION}\n# {QUESTION}\n"
+
+    match = index(SOLUTION, whole, QUESTION).check(BEFORE + whole + AFTER)
+
+    assert match is not None
+    assert match.task_id == "1"
+
+
+@pytest.mark.parametrize("least", [24, 31, 40, 150])
+def test_a_copy_is_found_wherever_it_stands(least: int) -> None:
+    found = index(SOLUTION, least_characters=least)
+
+    matches = [found.check("x" * place + SOLUTION + AFTER) for place in range(40)]
+
+    assert all(match is not None and match.kind == EXACT for match in matches)
+    assert [match.start for match in matches if match is not None] == list(range(40))
+
+
+@given(st.lists(plain_texts, max_size=6), plain_texts, st.integers(24, 45), st.data())
+def test_the_exact_search_is_the_plain_containment(
+    texts: list[str], around: str, least: int, data: st.DataObject
+) -> None:
     planted = data.draw(st.sampled_from([*texts, ""]))
     file = around + data.draw(st.sampled_from([planted, planted[:-1], planted.upper(), f" {planted}\n"])) + around
 
-    match = index(*texts, least_characters=24, least_ngrams=1000).check(file)
+    match = index(*texts, least_characters=least, least_ngrams=1000).check(file)
 
-    wanted = [text for text in texts if len(squeezed(text)) >= 24 and squeezed(text) in squeezed(file)]
+    wanted = [text for text in texts if len(squeezed(text)) >= least and squeezed(text) in squeezed(file)]
     assert (match is not None) == bool(wanted)
     if match is not None:
         assert squeezed(file[match.start : match.end]) in map(squeezed, wanted)
-
-
-@given(st.text(alphabet="ab(.'\"1_ \n=é+", max_size=60) | st.lists(st.sampled_from(
-    ["def ", "return ", "for ", "Value", "x", "y2", "(", ")", ".", "'", "in ", " ", "\n", "12", "ü", "-"]
-), max_size=40).map("".join))  # fmt: skip
-@example("def f(x): return x.y('z') + g(2) # some words")
-def test_blinding_is_the_plain_rule_token_by_token(text: str) -> None:
-    content = text.encode()
-
-    values, begins, ends = kernels.blind(np.frombuffer(content, np.uint8))
-
-    tokens = code_tokens(content)
-    assert (begins.tolist(), ends.tolist()) == (tokens.starts.tolist(), tokens.ends.tolist())
-    assert as_names(values.tolist()) == as_names(plain_blind(content))
-
-
-@given(st.text(alphabet="ab(.1 =", max_size=60), st.integers(1, 5))
-def test_equal_n_grams_have_equal_hashes(text: str, ngram: int) -> None:
-    content = text.encode()
-
-    hashes = kernels.ngram_hashes(np.frombuffer(content, np.uint8), ngram)
-
-    words = plain_blind(content)
-    assert as_names(hashes.tolist()) == as_names(
-        [tuple(words[first : first + ngram]) for first in range(len(words) - ngram + 1)]
-    )
-
-
-def test_every_keyword_has_a_slot_of_its_own() -> None:
-    words = {word.lower() for word in f"{kernels._KEYWORDS} {kernels._DEFINING_WORDS}".split()}
-
-    assert np.count_nonzero(kernels._WORD_HASHES) == len(words)
 
 
 Tasks = dict[tuple[str, str], dict[str, str]]
@@ -327,8 +287,8 @@ def test_long_real_solutions_with_all_names_changed_are_found(tasks: Tasks, real
             continue
         head = parts["prompt"].rstrip() + "\n    " if benchmark == "humaneval" else ""
         code = renamed(head + parts["solution"].replace("\r", ""))
-        size = len(np.unique(kernels.ngram_hashes(np.frombuffer(parts["solution"].encode(), np.uint8), 10)))
-        if code is not None and size >= 20:
+        _, values, _ = read(np.frombuffer(parts["solution"].encode(), np.uint8))
+        if code is not None and len(np.unique(ngram_hashes(values, 10))) >= 20:
             found.append(real.check(BEFORE + code + AFTER) is not None)
 
     assert len(found) > 600

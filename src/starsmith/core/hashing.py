@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 TOKEN = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[!-/:-@\[-^`{-~]")  # the same tokens one by one, where few are wanted
 
-_SPACE, _WORD, _PUNCTUATION = 0, 1, 2
+SPACE, WORD, PUNCTUATION = 0, 1, 2  # what a byte is to a code token: nothing, part of a word, one by itself
 _BASE = np.uint64(0x9E3779B97F4A7C15 | 1)  # odd, hence invertible modulo 2**64
 _INVERSE = np.uint64(pow(int(_BASE), -1, 2**64))
 
 
 def _byte_classes() -> NDArray[np.uint8]:
-    classes = np.full(256, _PUNCTUATION, np.uint8)
+    classes = np.full(256, PUNCTUATION, np.uint8)
     for byte in range(256):
         if byte >= 128 or chr(byte).isalnum() or byte == ord("_"):
-            classes[byte] = _WORD
+            classes[byte] = WORD
         elif byte <= 32 or byte == 127:
-            classes[byte] = _SPACE
+            classes[byte] = SPACE
     return classes
 
 
-_CLASSES = _byte_classes()
+BYTE_CLASSES = _byte_classes()  # (256,)
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class CodeTokens:
 def code_tokens(content: bytes) -> CodeTokens:
     """Split `content` into code tokens and hash each."""
     data = np.frombuffer(content, np.uint8)
-    classes = _CLASSES[data]
-    in_word = classes == _WORD
+    classes = BYTE_CLASSES[data]
+    in_word = classes == WORD
     before = np.concatenate(([False], in_word[:-1])) if len(data) else in_word
     after = np.concatenate((in_word[1:], [False])) if len(data) else in_word
-    punctuation = classes == _PUNCTUATION
+    punctuation = classes == PUNCTUATION
     starts = np.flatnonzero((in_word & ~before) | punctuation)
     ends = np.flatnonzero((in_word & ~after) | punctuation) + 1
     return CodeTokens(starts, ends, _span_hashes(data.astype(np.uint64) + np.uint64(1), starts, ends))

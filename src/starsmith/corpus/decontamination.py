@@ -11,23 +11,26 @@ near   at least `least_share` of the text's n-grams of blinded tokens stand clos
 A text too short to mean anything (`return x + y`) is looked for in neither way.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, ConfigError
-from starsmith.corpus import decontamination_kernels as kernels
+from starsmith.corpus.decontamination_exact import WINDOW, ExactIndex, find_exact, index_exact
+from starsmith.corpus.decontamination_guards import index_near
+from starsmith.corpus.decontamination_near import NearIndex, find_near
+from starsmith.corpus.decontamination_text import byte_of, normalise_each, read, token_end
 from starsmith.corpus.files import Drop
+from starsmith.corpus.known_hashes import KnownHashes
 
 TEXTS = "texts.parquet"  # what `starsmith evaluate export` writes: benchmark, task_id, part, text
 EXACT, NEAR = "exact", "near"
 _COLUMNS = ("benchmark", "task_id", "part", "text")
-_ANCHOR_CANDIDATES = 16  # windows of a text, those of the lowest hashes, of which the rarest becomes its anchor
 _SHOWN = 60  # characters of a match in the detail of its drop
 
 
@@ -42,7 +45,7 @@ class DecontaminationConfig:
     most_tasks: int = 24  # an n-gram that more tasks share is boilerplate, and does not count
 
     def __post_init__(self) -> None:
-        least = {"least_characters": kernels.WINDOW, "ngram": 1, "least_ngrams": 1, "most_tasks": 1}
+        least = {"least_characters": WINDOW, "ngram": 1, "least_ngrams": 1, "most_tasks": 1}
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise ConfigError(
@@ -73,10 +76,19 @@ class Decontaminator:
 
     def __init__(self, texts: list[tuple[str, str, str, str]], config: DecontaminationConfig) -> None:
         """`texts` are rows of benchmark, task id, part and text."""
-        self._names, contents = _distinct(texts)
-        self._config = config
-        self._exact = _index_exact(contents, config.least_characters)
-        self._near = _index_near(contents, [name[:2] for name in self._names], config)
+        self._names, contents, normal = _distinct(texts)
+        tasks: dict[tuple[str, str], int] = {}
+        numbers = [tasks.setdefault((benchmark, task_id), len(tasks)) for benchmark, task_id, _ in self._names]
+        exact = index_exact(*_joined(normal), config.least_characters)
+        near = index_near(
+            *_joined(contents),
+            np.array(numbers, np.int64),
+            ngram=config.ngram,
+            least_ngrams=config.least_ngrams,
+            least_share=config.least_share,
+            most_tasks=config.most_tasks,
+        )
+        self._tables = (*exact.windows, *exact[1:], *near.guards, *near[1:])
 
     @classmethod
     def load(cls, directory: Path, config: DecontaminationConfig) -> "Decontaminator":
@@ -86,7 +98,8 @@ class Decontaminator:
 
         artifact.read(directory, kind="benchmarks")
         try:
-            table = pq.read_table(directory / TEXTS, columns=list(_COLUMNS))
+            with pq.ParquetFile(directory / TEXTS) as file:  # read_table would import pandas
+                table = file.read(columns=list(_COLUMNS))
             rows = list(zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True))
         except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
             raise ArtifactError(
@@ -99,19 +112,11 @@ class Decontaminator:
         """The first exact copy of a benchmark's text, or else the nearest copy, if there is one."""
         content = text.encode("utf-8", "surrogatepass")
         data = np.frombuffer(content, np.uint8)
-        number, start, end = kernels.find_exact(data, *self._exact)
-        kind, share = EXACT, 1.0
-        if number < 0:
-            config = self._config
-            least_found = math.ceil(config.least_share * config.least_ngrams)
-            number, share, start, end = kernels.find_near(
-                data, *self._near, config.ngram, config.least_share, least_found
-            )
-            kind = NEAR
+        number, is_exact, share, start, end = _search(data, *self._tables)
         if number < 0:
             return None
         first, last = (len(content[:place].decode("utf-8", "surrogatepass")) for place in (start, end))
-        return Match(*self._names[number], kind, share, first, last)
+        return Match(*self._names[number], EXACT if is_exact else NEAR, share, first, last)
 
     def judge(self, text: str) -> Drop | None:
         """The drop of a contaminated file; its detail names the task, the place and the beginning of the copy."""
@@ -127,108 +132,36 @@ class Decontaminator:
         )
 
 
-class _Exact(NamedTuple):
-    """What `find_exact` looks up: texts in order of their anchors, longer ones first."""
+@njit(cache=True, nogil=True)
+def _search(data: NDArray[np.uint8], *tables: Any) -> tuple[int, bool, float, int, int]:
+    """Number of the text, -1 for none, whether it is there as it is, the share of it, and the bytes.
 
-    bits: NDArray[np.uint64]  # a bitmap of the anchors' hashes: most windows of a clean file end here
-    keys: NDArray[np.uint64]  # (A,) hashes of the anchors, sorted
-    begins: NDArray[np.int64]  # where the keys with each high bits begin
-    firsts: NDArray[np.int64]  # (A + 1,) anchor -> its texts
-    numbers: NDArray[np.int64]  # (N,) text -> its number among all
-    offsets: NDArray[np.int64]  # (N,) place of the anchor in the text
-    starts: NDArray[np.int64]  # (N + 1,) text -> its bytes
-    joined: NDArray[np.uint8]  # all texts, normalised
-
-
-class _Near(NamedTuple):
-    """What `find_near` looks up: the chosen n-grams of each text."""
-
-    bits: NDArray[np.uint64]
-    keys: NDArray[np.uint64]  # (G,) hashes of n-grams, sorted
-    begins: NDArray[np.int64]
-    firsts: NDArray[np.int64]  # (G + 1,) n-gram -> the texts that have it
-    owners: NDArray[np.int64]  # text
-    places: NDArray[np.int64]  # number of the n-gram within the text, below MOST_CHOSEN
-    sizes: NDArray[np.int64]  # (N,) text -> its chosen n-grams
-    lengths: NDArray[np.int64]  # (N,) text -> its tokens
+    `tables` are the fields of both indexes: a tuple of tuples costs a call more than a small file takes to search.
+    """
+    exact = ExactIndex(KnownHashes(*tables[:5]), *tables[5:10])
+    near = NearIndex(KnownHashes(*tables[10:15]), *tables[15:])
+    normal, values, starts = read(data)
+    number, begin, size = find_exact(normal, exact)
+    if number >= 0:
+        start = byte_of(data, begin)
+        return number, True, 1.0, start, start + byte_of(data[start:], size - 1) + 1
+    number, share, first, last = find_near(values, near)
+    if number >= 0:
+        return number, False, share, starts[first], token_end(data, starts[last])
+    return -1, False, 0.0, 0, 0
 
 
-def _distinct(texts: list[tuple[str, str, str, str]]) -> tuple[list[tuple[str, str, str]], list[NDArray[np.uint8]]]:
+def _distinct(texts: list[tuple[str, str, str, str]]) -> tuple[list[tuple[str, str, str]], list[bytes], list[bytes]]:
     """Each text once, by what is left of it without case and white space, under the first task that has it."""
-    seen: dict[bytes, tuple[tuple[str, str, str], NDArray[np.uint8]]] = {}
-    for benchmark, task_id, part, text in texts:
-        data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
-        seen.setdefault(kernels.normalise(data).tobytes(), ((benchmark, task_id, part), data))
-    return [name for name, _ in seen.values()], [data for _, data in seen.values()]
+    contents = [text.encode("utf-8", "surrogatepass") for *_, text in texts]
+    normal, bounds = normalise_each(*_joined(contents))
+    seen: dict[bytes, int] = {}
+    for number in range(len(texts)):
+        seen.setdefault(normal[bounds[number] : bounds[number + 1]].tobytes(), number)
+    return [texts[number][:3] for number in seen.values()], [contents[number] for number in seen.values()], list(seen)
 
 
-def _index_exact(contents: list[NDArray[np.uint8]], least_characters: int) -> _Exact:
-    """Choose an anchor in each text: the window that the fewest texts have, so that boilerplate is none."""
-    normal = ((number, kernels.normalise(content)) for number, content in enumerate(contents))
-    texts = [(number, text) for number, text in normal if len(text) >= least_characters]
-    hashes = [kernels.window_hashes(text) for _, text in texts]
-    candidates = [np.unique(windows)[:_ANCHOR_CANDIDATES] for windows in hashes]
-    windows, counts = np.unique(_join(candidates), return_counts=True)
-    rarest = [own[counts[np.searchsorted(windows, own)].argmin()] for own in candidates]
-    anchors = np.array(rarest, np.uint64)
-    offsets = np.array([int((own == anchor).argmax()) for own, anchor in zip(hashes, rarest, strict=True)], np.int64)
-    sizes = np.array([len(text) for _, text in texts], np.int64)
-    order = np.lexsort((-sizes, anchors))
-    keys, firsts = _group(anchors[order])
-    return _Exact(
-        bits=kernels.bitmap(keys),
-        keys=keys,
-        begins=kernels.directory(keys),
-        firsts=firsts,
-        numbers=np.array([number for number, _ in texts], np.int64)[order],
-        offsets=offsets[order],
-        starts=np.append(0, np.cumsum(sizes[order])).astype(np.int64),
-        joined=np.concatenate([np.zeros(0, np.uint8), *(texts[place][1] for place in order)]),
-    )
-
-
-def _index_near(
-    contents: list[NDArray[np.uint8]], tasks: list[tuple[str, str]], config: DecontaminationConfig
-) -> _Near:
-    """Choose n-grams of each text: all but boilerplate, or those of the lowest hashes where there are many."""
-    hashed = [np.unique(kernels.ngram_hashes(content, config.ngram)) for content in contents]
-    common = _shared_by_many(hashed, tasks, config.most_tasks)
-    owners = np.repeat(np.arange(len(hashed)), [len(grams) for grams in hashed])
-    grams = _join(hashed)
-    rare = ~np.isin(grams, common)
-    grams, owners = grams[rare], owners[rare]
-    sizes = np.bincount(owners, minlength=len(hashed))
-    places = np.arange(len(grams)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    chosen = (places < kernels.MOST_CHOSEN) & (sizes[owners] >= config.least_ngrams)
-    grams, owners, places = grams[chosen], owners[chosen], places[chosen]
-    order = np.lexsort((owners, grams))
-    keys, firsts = _group(grams[order])
-    return _Near(
-        bits=kernels.bitmap(keys),
-        keys=keys,
-        begins=kernels.directory(keys),
-        firsts=firsts,
-        owners=owners[order].astype(np.int64),
-        places=places[order].astype(np.int64),
-        sizes=np.bincount(owners, minlength=len(hashed)).astype(np.int64),
-        lengths=np.array([len(kernels.blind(content)[0]) for content in contents], np.int64),
-    )
-
-
-def _shared_by_many(hashed: list[NDArray[np.uint64]], tasks: list[tuple[str, str]], most: int) -> NDArray[np.uint64]:
-    """The n-grams that stand in the texts of more than `most` tasks."""
-    by_task: dict[tuple[str, str], list[NDArray[np.uint64]]] = {}
-    for task, grams in zip(tasks, hashed, strict=True):
-        by_task.setdefault(task, []).append(grams)
-    grams, counts = np.unique(_join([np.unique(_join(own)) for own in by_task.values()]), return_counts=True)
-    return np.asarray(grams[counts > most])
-
-
-def _group(ordered: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """The distinct values of a sorted array, and where each begins in it, and the end."""
-    keys, firsts = np.unique(ordered, return_index=True)
-    return keys, np.append(firsts, len(ordered)).astype(np.int64)
-
-
-def _join(hashes: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    return np.concatenate([np.zeros(0, np.uint64), *hashes])
+def _joined(contents: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The bytes of all, one after the other, and the bounds of each."""
+    bounds = np.append(0, np.cumsum([len(content) for content in contents], dtype=np.int64))
+    return np.frombuffer(b"".join(contents), np.uint8), bounds
