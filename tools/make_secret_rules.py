@@ -37,10 +37,17 @@ CHANGED = {
 }
 # a bare git commit id, in any file that names Sourcegraph
 MORE_ALLOWED = {"sourcegraph-access-token": [{"regexes": ["^[a-fA-F0-9]{40}$"]}]}
+# In JSON, as notebooks are, and in code that stands in a string, quotes are escaped.
+QUOTES = {r"""[\s'"]{0,3}""": r"""(?:\\?['"]|\s){0,3}""", r"""[\x60'"\s=]{0,5}""": r"""(?:\\?[\x60'"]|[\s=]){0,5}"""}
+END = r"""(?:[\x60'"\s;]|\\[nr]|$)"""
+ESCAPED_END = r"""(?:[\x60'"\s;]|\\[nr"']|$)"""
+# A key of a form of its own can also stand in a URL, a list or a call.
+WIDE_END = r"""(?:[\x60'"\s;,&<)\]}|]|\\[nr"']|$)"""
+# The pattern says enough: what the rule asks for besides is a word anywhere in the file.
+KEYWORD_WITHIN = {"airtable-personnal-access-token": ["pat"]}
 # These are looked for by their keywords alone, and not only near them: the rules ask for a keyword that can stand
 # anywhere in the file, or their patterns have any character where the keyword has a point.
 KEYWORD_ELSEWHERE = (
-    "airtable-personnal-access-token",
     "facebook-access-token",
     "sidekiq-sensitive-url",
     "slack-config-access-token",
@@ -86,6 +93,7 @@ def converted(rule: dict[str, Any]) -> dict[str, Any]:
                 f"error: the rule {rule['id']} is not the one that was changed here\n hint: look at CHANGED"
             )
         pattern = pattern.replace(old, new)
+    pattern = with_escaped_quotes(pattern)
     fields = ("regexes", "stopwords", "regexTarget", "condition")
     lists = [
         {key: one[key] for key in fields if key in one}
@@ -101,9 +109,16 @@ def converted(rule: dict[str, Any]) -> dict[str, Any]:
         "reach": reach,
         "group": rule.get("secretGroup", 0),
         "entropy": rule.get("entropy", 0),
-        "keywords": rule.get("keywords", []),
+        "keywords": KEYWORD_WITHIN.get(rule["id"], rule.get("keywords", [])),
         "allowed": lists + MORE_ALLOWED.get(rule["id"], []),
     }
+
+
+def with_escaped_quotes(pattern: str) -> str:
+    """The pattern for code that stands in a string, too; and for every place where a form of its own can end."""
+    for plain, escaped in QUOTES.items():
+        pattern = pattern.replace(plain, escaped)
+    return pattern.replace(END, WIDE_END if pattern.startswith(r"\b(") else ESCAPED_END)
 
 
 def gate_and_reach(rule: str, pattern: str) -> tuple[str, int]:

@@ -1,4 +1,5 @@
 import ast
+import json
 import random
 from ipaddress import ip_address
 
@@ -124,6 +125,22 @@ def test_an_escape_sequence_before_a_value_stays_whole() -> None:
 
     assert result.text == r"a = 'x\n<EMAIL>', '\x41<EMAIL>', 'C:\\<EMAIL>'"
     ast.parse(result.text)
+
+
+def test_a_key_in_escaped_quotes_goes_and_the_notebook_stays_json() -> None:
+    text = json.dumps({"source": [f'key = "{TOKEN}"\n', f'pwd = "{PASSWORD}"\n', f'token="{TOKEN[4:]}"']})
+
+    result = redact(text, CONFIG)
+
+    assert json.loads(result.text) == {"source": ['key = "<KEY>"\n', 'pwd = "<PASSWORD>"\n', 'token="<KEY>"']}
+
+
+def test_a_password_goes_from_a_connection_string_and_the_rest_stays() -> None:
+    text = f'c = "Server=sql01;User Id=sa;Password={PASSWORD};Encrypt=True"'
+
+    result = redact(text, CONFIG)
+
+    assert result.text == 'c = "Server=sql01;User Id=sa;Password=<PASSWORD>;Encrypt=True"'
 
 
 @pytest.mark.parametrize(

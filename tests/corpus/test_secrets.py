@@ -1,6 +1,8 @@
+import base64
 import json
 import math
 import random
+import string
 from importlib import resources
 from itertools import product
 
@@ -28,6 +30,8 @@ ALL = frozenset({EMAIL, KEY, PASSWORD, IP_ADDRESS})
 BLOB = (
     random.Random(1).randbytes(200).hex()
 )  # longer than what is looked at of a value, and than what stands around a match
+NOISE = "".join(random.Random(9).choices(string.ascii_letters + string.digits, k=200))
+HEX = random.Random(9).randbytes(100).hex()
 # Texts in which one match, or one part that is looked at, runs into the next, and matches are as long as they can be.
 PIECES = st.sampled_from(
     [
@@ -63,11 +67,24 @@ PIECES = st.sampled_from(
             ".7",
         ),
         *("a8Kd03mXz91L", "0123456789abcdef" * 2, "AKIA7QWERTYUIOPASDFG", "52.94.236.248", "2a01:4f8", ":1c0c::2"),
+        *(
+            "pass",
+            "db_pass",
+            "--password ",
+            "'] = '",
+            "', '",
+            " value=",
+            "Server=a;",
+            "Password=",
+            "SECRET_KEY",
+            "key=",
+        ),
+        *("PASSWORD '", "psk", "base64:", "whsec_", "123456789:AA", "define('DB_PASSWORD', '", "login a ", '\\"'),
     ]
 )
 ASSIGNMENTS = st.tuples(
     st.sampled_from(["", "my_", "x." * 30, "é"]),
-    st.sampled_from(["key", "API", "credential", "secret_key", "passwd", "asana", "twitter", "password"]),
+    st.sampled_from(["key", "API", "credential", "secret_key", "passwd", "asana", "twitter", "password", "dbPass"]),
     st.sampled_from(["", "_id", " of the thing", "-" * 20, "' '", "\n"]),
     st.sampled_from(["=", " = ", ":", ":::=", "=>", ",", ">"]),
     st.sampled_from(["", '"', "'", "= \n\n'", " ", "\n  "]),
@@ -203,58 +220,84 @@ def test_what_only_looks_like_a_secret_is_left(sample: object) -> None:
     assert found(sample.text) == []  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "DB_PASSWORD=hunter2hunter",
-        "export MYSQL_PWD=x9vbnm",
-        "password: k3!vD9_zQ",
-        'password := "k3vD9zQ"',
-        '"password" => "k3vD9zQ",',
-        'const password: string = "k3vD9zQ";',
-        '#define WIFI_PASSWORD "k3vD9zQ"',
-        "<db:password>k3vD9zQ</db:password>",
-        "ALTER USER a IDENTIFIED BY 'k3vD9zQ';",
-        "tool --password k3!vD9zQ run",
-        r"body = \"{\\\"password\\\": 1}\", \"password\": \"k3vD9zQ\"",
-        "redis://:k3vD9zQ@cache:6379/0",
-        "if (password == 'k3vD9zQ') {",
-        "db.password = `k3vD9zQ`;\r",
-    ],
-)
-def test_passwords_are_found_in_the_ways_languages_assign_them(line: str) -> None:
-    assert [kind for kind, _ in found(line + "\n")] == [PASSWORD], line
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "password = user.password2",
-        "password = value2",
-        "password = sha256",
-        'type="password" name="login2"',
-        "password: '%(password)s'",
-        'PASSWORD="$(cat file2)"',
-        "PWD=$HOME/x2",
-        'password = "Passwort"',
-        "pwd = '/home/x1'",
-        "password = request.form['pass1']",
-        '"passwordRegex": "^[a-z0-9]{8,}$"',
-        "password = '********'",
-        "password = 'test1234'",
-        "password = get_secret('db1')",
-        '"password": "#{pw1}"',
-        "https://host:8080@",
-    ],
-)
-def test_placeholders_names_and_calls_are_no_passwords(line: str) -> None:
-    assert found(line + "\n") == [], line
-
-
 def test_a_private_key_is_one_span_from_begin_to_end() -> None:
     key = private_key(random.Random(1))
 
     assert found(f"x = 1\n{key}\ny = 2\n") == [(KEY, key)]
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        ('"client_secret": "{}", "x": 1', "GOCSPX-" + NOISE[:28]),
+        ('src="https://maps.googleapis.com/maps/api/js?key={}&callback=f"', "AIza" + NOISE[:35]),
+        ("discord.Client().login('{}');", "MT" + NOISE[:22] + "." + NOISE[22:28] + "." + NOISE[30:68]),
+        ('URL = "https://discord.com/api/webhooks/986063799538749032/{}"', NOISE[:68]),
+        ('tgbotapi.NewBotAPI("{}")', "5110642232:AA" + NOISE[:33]),
+        ("https://api.telegram.org/bot{}/getMe", "5110642232:AA" + NOISE[:33]),
+        ("echo {} | docker login -u acme --password-stdin", "dckr_" + "pat_" + NOISE[:27]),
+        ('Api("{}").table(ID)', "pat" + NOISE[:14] + "." + HEX[:64]),
+        ("Authorization: SSWS {}", "00" + NOISE[:40]),
+        ('key: "{}"', "AAAA" + NOISE[:7] + ":APA91b" + NOISE[20:154]),
+        ('default = "{}"', "whsec_" + NOISE[:32]),
+        ("conn = 'AccountName=a;{};EndpointSuffix=x'", "AccountKey=" + NOISE[:86] + "=="),
+        ('proxy_set_header Authorization "Bearer {}";', NOISE[:40]),
+    ],
+)
+def test_keys_are_found_by_the_form_that_their_service_documents(form: str, value: str) -> None:
+    spans = found(form.format(value) + "\n")
+
+    assert any(kind == KEY and value in secret for kind, secret in spans), spans
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        ('SECRET_KEY = "{}"', "8aD2l**VCwbqT0VKs-" + "RJ0X-dJ-VHjw1Y*T=UtvaW"),
+        ("SECRET_KEY = 'django-insecure-{}'", "k(s9=w#2b!x7^v" + "$1q&zc8_m)4t%e6r3y5"),
+        ("APP_KEY=base64:{}", base64.b64encode(random.Random(9).randbytes(32)).decode()),
+        ("  - DD_API_KEY={}", "dbf7ac22bb322d82" + "cb279efb17c5d8fa"),
+        ("$config['encryption_key'] = '{}';", NOISE[:32]),
+        ("define('AUTH_KEY',         '{}');", "wiCHy!e=^0y5-0b2 rJ1V9Z" + "VFr+xWvJQq8wQ0HLu2Zg#5D5se6^oOI"),
+        ('<add key="EncryptionKey" value="{}" />', base64.b64encode(random.Random(8).randbytes(32)).decode()),
+        ("<key>ClientSecret</key>\n\t<string>{}</string>", "4b6ce5ee6481e05d" + "bbb415ca99069ef4"),
+        ("Set-Cookie: sessionid={}; HttpOnly; Path=/", "qdcw76fdfw7ofh1a" + "w5yfxraoly3736f3"),
+        ('"source": ["api_key = \\"{}\\"\\n"]', NOISE[:40]),
+    ],
+)
+def test_keys_are_found_by_their_name(form: str, value: str) -> None:
+    spans = found(form.format(value) + "\n")
+
+    assert any(kind == KEY and value in secret for kind, secret in spans), spans
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'storageKey: "com.app.settings.v2.user"',
+        'session_key = "2021-01-01T00:00:00Z"',
+        "client_secret: ${{ secrets.CLIENT_SECRET_2 }}",
+        'api_key = "<your-api-key-12345>"',
+        'api_key = "insert_9_letters_here_please"',
+        'secret_key = "change-me-in-production-2"',
+        '"AWS::AppSync::ApiKey": "3d104ea0be48564b",',
+        "define('AUTH_KEY', 'put your unique phrase here');",
+        "define('CACHE_KEY_SALT', 'example.com:wordpress-2');",
+        'app_key = "1.2.840.113549.1.1.11"',
+        'private_key = "/etc/ssl/private/server2.pem"',
+        'master_secret = "LabelOfTheMasterSecretVersion2"',
+        'cookieSecret: "Local.Development.Cookie2"',
+        '<string name="key_title_2">Reihenfolge2DerTasten</string>',
+        '<add key="TokenUrl" value="https://login.acme.io/oauth2/v2.0/token" />',
+        "Cookie: sessionid=...; token=<value>",
+        "APP_KEY=base64:",
+        "Markers.Nothing.Discord MTextAreaElementWithName.prefix.abcdefghijklmnopqrstuvwxyzabc",
+        "time 12345678:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        "whsec_..., gsk_..., r8_...",
+    ],
+)
+def test_names_paths_dates_and_placeholders_are_no_keys(line: str) -> None:
+    assert found(line + "\n") == [], line
 
 
 def test_entropy_is_shannons_in_bits() -> None:
@@ -271,6 +314,8 @@ def test_entropy_is_shannons_in_bits() -> None:
         ("dns server 5.6.7.9", "5.6.7.9"),
         ("at 2a01:4f8:1c0c:8a1::2.", "2a01:4f8:1c0c:8a1::2"),
         ("52.94.236.248.", "52.94.236.248"),
+        ("iptables -A INPUT -s 52.94.236.248 -j DROP", "52.94.236.248"),
+        ("ping 2.5.29.17", "2.5.29.17"),
     ],
 )
 def test_public_addresses_are_found(line: str, value: str) -> None:
@@ -278,7 +323,18 @@ def test_public_addresses_are_found(line: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["1.2.3.4.5", "lib-52.94.236.248.jar", "requests==52.94.236.1", "300.94.236.248", "5.6.7.9"]
+    "line",
+    [
+        "1.2.3.4.5",
+        "lib-52.94.236.248.jar",
+        "requests==52.94.236.1",
+        "300.94.236.248",
+        "5.6.7.9",
+        "2.5.29.17 subjectAltName",
+        'ED25519 = ObjectIdentifier("1.3.101.112")',
+        "Fixed in 3.2.14.1, with the rest",
+        "deps: patch V8 to 9.4.146.26",
+    ],
 )
 def test_dotted_numbers_that_are_no_address_are_left(line: str) -> None:
     assert found(line) == []

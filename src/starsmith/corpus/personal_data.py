@@ -1,36 +1,27 @@
-"""The rules that gitleaks has not: e-mail and IP addresses, passwords, and credentials in HTTP headers.
+"""The rules that gitleaks has not, but for passwords: e-mail and IP addresses, and keys by their name or their form.
 
 A pattern finds the place, a judge looks at the value and around it. What is left alone on purpose: addresses that
 nobody owns (example.com, private and documentation networks), the `git@` of clone URLs, version and section numbers,
-placeholders of every template language, and passwords of letters only, which in code are labels and translations.
+and keys that read like words.
 """
 
-import base64
-import binascii
 import ipaddress
 import re
 from functools import cache, lru_cache
+from typing import Any
 
+from starsmith.corpus.passwords import password_rules
 from starsmith.corpus.secrets import (
-    A_PASSWORD,
     AN_EMAIL,
     AN_IP_ADDRESS,
     EMAIL,
+    GENERIC_KEY,
     IP_ADDRESS,
     KEY,
     KNOWN_KEY,
-    PASSWORD,
-    Judge,
+    Allowed,
     Rule,
     entropy,
-)
-
-_NAME = r"(?:password|passwd|passphrase|pwd)"
-# An assignment of any language: = := => : == and an optional type between; then the value in quotes, also in quotes
-# that are escaped because the code stands in a string itself.
-_ASSIGNED = r"(?::[ \t]{0,4}[\w.\[\]| ]{1,30}?)?(?:={1,3}|:=|=>|:)[ \t]{0,20}[a-z@$]{0,2}"
-_QUOTED = "|".join(
-    rf"\\?{quote}((?:[^\\\r\n{quote}]|\\[^\r\n{quote}]){{4,200}})\\?{quote}" for quote in ('"', "'", r"\x60")
 )
 
 # Second-level domains and local parts that belong to nobody: RFC 2606 and 6761, and the user of a clone URL.
@@ -70,125 +61,167 @@ _KNOWN_ADDRESSES = frozenset(
 )
 _NUMBERED = re.compile(
     rb"(?i)version|\bver\b|\bvs?[ .:]?$|release|section|\bsec\b|"
-    rb"chapter|clause|appendix|annex|figure|table|\boid\b|\bes\d|"
-    rb"ecma|\brfc|\biso\b|build|assembly|upgrade|\bsince\b|[=<>~^]=[ \t]*[\"']?$|\xc2\xa7"
+    rb"chapter|clause|appendix|annex|figure|\btable\b|stable\b|\boid\b|\bes\d|"
+    rb"ecma|\brfc|\biso\b|build|assembly|upgrade|\bsince\b|firmware|\bpatch|\b(?:as of|(?:fixed|introduced|added|"
+    rb"deprecated|removed|new|available) in)\b|[=<>~^]=[ \t]*[\"']?$|\xc2\xa7"
 )
+# The arcs of object identifiers (X.500 attributes and extensions, the internet's, ISO's) that addresses look like.
+_OBJECT_IDENTIFIER = re.compile(rb"2\.5\.(?:4|29|6|8)\.|1\.3\.(?:6|14|101|132)\.|2\.16\.|2\.23\.|0\.9\.")
 _ADDRESSED = re.compile(rb"(?i)dns|server|host|addr|\bip|resolver|gateway|peer|remote|client|proxy|route|ping")
 _AROUND = 60  # bytes before an address in which such a word counts
 
-_PLACEHOLDER_WORDS = re.compile(
-    rb"(?i)passw|passphrase|pwd|change.?(?:me|it|this)|example|sample|dummy|placeholder|redacted|censored|hidden|secret_"
-    rb"|your|fake|mock|test|foobar|foo|insert|replace|enter|todo|xxx|none|null|undefined|default|required|invalid|wrong"
-    rb"|123456|abc123|user_?name|my.?pass|\bpass\b"
+# Keys that begin, or follow, something of their own, in the form that their service documents.
+_PREFIXED = (
+    r"GOCSPX-[\w-]{28}",  # Google's OAuth clients
+    r"ya29\.[\w-]{30,500}",  # Google's access tokens
+    r"AAAA[\w-]{7}:APA91b[\w-]{100,200}",  # Firebase's server keys
+    r"whsec_[A-Za-z0-9+/]{24,64}={0,2}",  # Stripe's and Svix's webhooks
+    r"dckr_[op]at_[\w-]{20,40}",
+    r"sk-or-v1-[a-f0-9]{64}",  # OpenRouter
+    r"gsk_[A-Za-z0-9]{52}",  # Groq
+    r"xai-[A-Za-z0-9]{80}",
+    r"nvapi-[\w-]{60,70}",
+    r"figd_[\w-]{40}",  # Figma
+    r"sbp_[a-f0-9]{40}",  # Supabase
+    r"AccountKey=[A-Za-z0-9+/]{86}==",  # Azure's storage
+    r"SharedAccessKey=[A-Za-z0-9+/]{43}=",
+    r"SSWS[ \t]{1,4}[\w=-]{40,100}",  # Okta, in a header
+    r"api/webhooks/[0-9]{17,20}/[\w-]{60,80}",  # Discord
 )
-_TEMPLATE = re.compile(
-    rb"[$%#@]?\{|\$\(|\$\w|<%|%\(|%[sdr]|%\w+%|<[\w -]*>|\(\?|\[[^\]]*\]|\\[dwsDWSb]|::|->|\w\(|://|^[./~$<@#-]|^--"
+_PREFIXES = (
+    *(b"gocspx-", b"ya29.", b":apa91b", b"whsec_", b"dckr_", b"sk-or-v1-", b"gsk_", b"xai-", b"nvapi-", b"figd_"),
+    *(b"sbp_", b"accountkey=", b"sharedaccesskey=", b"ssws", b"api/webhooks/"),
 )
-_WORDS = re.compile(rb"[a-zA-Z]*(?:[ _.:/-]+[a-zA-Z]+)*[ _.:/!?,-]*")
-_NAME_WITH_NUMBER = re.compile(rb"[A-Za-z_][A-Za-z_.-]*\d{0,3}[A-Za-z_]*")
-_LEAST_STRENGTH = 2.5  # bits a character of a password that is not in quotes
+# Names of keys, and not of those that look things up: no `primary_key`, no `cache_key`.
+_KEY_NAME = (
+    r"(?:secret|api|app|private|encryption|signing|hmac|jwt|session|cookie|master|storage|account|auth|access|client|"
+    r"consumer|webhook|shared)[_.-]?(?:key|secret|token|salt)"
+)
+_KEY_SUFFIX = r"(?:[_-](?:base|base64|hex|s3|prod|production|dev|staging|live|main|primary|secondary|v?[0-9]{1,2}))?"
+_KEY_QUOTED = "|".join(rf"\\?{quote}([^\\\s{quote}]{{16,200}})\\?{quote}" for quote in ('"', "'", r"\x60"))
+_KEY_AFTER = re.compile(rb"[^\r\n]{0,60}?[^\s\"'\x60]{16}")
+_NO_KEY = re.compile(
+    rb"(?i)key|token|secret|your|example|sample|dummy|test|fake|change|placeholder|xxx|<[\w -]*>|[$#%]?\{|\$\(|://|0123|1234|"
+    rb"abcd|^[./~@]"
+)
+_INSECURE = b"django-insecure-"  # what Django puts before a key that it made
+_LEAST_KEY = 3.0  # bits a character; 32 hexadecimal digits of noise have 3.6, and hardly ever so few
+_CHANGES = re.compile(rb"[a-z](?![a-z])|[A-Z](?![A-Z])|[0-9](?![0-9])|[^a-zA-Z0-9](?=[a-zA-Z0-9])")
+_LEAST_CHANGE = 0.25  # of the characters have one of another class after them; in words fewer
+_LEAST_CHANGE_OF_NAMES = 0.45  # where there is but one number: ThisIsANameOfVersion2
+_NUMBERS = re.compile(rb"[0-9]+")
+_WORD = r"(?:[A-Za-z]+[0-9]{0,3}|[0-9]{1,8}|[0-9]+T[0-9]+Z?)"
+_NAMES = re.compile(rf"{_WORD}(?:[._:/+-]+{_WORD})+".encode())
+_HEXADECIMAL = re.compile(rb"[0-9a-fA-F]+")
+_SHORTEST_HEXADECIMAL = 32  # a shorter one is a number or a short hash
+_SENTENCE = 4.75  # bits a character, which no text of words has
+_EMULATORS = "eby8vdm02xnocqflquwjpllmetlcdxj1ouzft50usrz6ifsufq2uvercz4i6tq"  # Azure's emulator: the same for all
 
 
 @cache
 def own_rules() -> tuple[Rule, ...]:
-    """Every rule of this module."""
-    return (*_password_rules(), *_header_rules(), *_address_rules())
+    """Every rule that is not of gitleaks."""
+    return (*password_rules(), *_key_rules(), *_address_rules())
 
 
-def _password_rules() -> tuple[Rule, ...]:
-    names = (b"password", b"passwd", b"passphrase", b"pwd")
-    line_start = r"^[ \t]*(?:(?:#|//|\*|-)[ \t]*)?"
-    first, more = r"[^\s\"'\x60;,#(){}\[\]<>$%&|]", r"[^\s\"'\x60;,(){}\[\]<>$|&]"
+def _key_rules() -> tuple[Rule, ...]:
+    return (*_keys_by_form(), *_keys_by_name())
+
+
+def _keys_by_form() -> tuple[Rule, ...]:
+    prefixed = "|".join(_PREFIXED)
     return (
-        _password(
-            "password-quoted",
-            rf"(?i){_NAME}[_-]?[0-9]{{0,2}}(?:\\?[\"'\x60]|\]){{0,4}}[ \t]{{0,20}}{_ASSIGNED}(?:{_QUOTED})",
-            gate=rf"(?i){_NAME}[_0-9\\\"'\x60\] \t-]*[:=][^\r\n]*[\"'\x60][^\r\n]*[\"'\x60]",
-            keywords=names,
+        _key(
+            "prefixed-key",
+            rf"\b(?:{prefixed})",
+            gate=prefixed,
+            reach=512,
+            entropy=3.0,
+            allowed=(Allowed(patterns=(), stopwords=(_EMULATORS,), target="secret"),),
+            keywords=_PREFIXES,
         ),
-        _password(
-            "password-define",
-            rf"(?i)#[ \t]*define[ \t]+\w*{_NAME}\w{{0,3}}[ \t]+(?:{_QUOTED})",
-            gate=rf"(?i)#[ \t]*define[ \t]+\w*{_NAME}\w*[ \t]+\\?[\"'\x60]",
-            keywords=names,
+        _key(
+            "discord-bot-token",
+            r"\b[MNO][DTjz][\w-]{22,26}\.[\w-]{6}\.[\w-]{27,40}\b",
+            gate=r"(?i)discord|\.(?:login|run)\([ \t]*[\"'][MNO]",  # in the file: the token has no literal to look for
+            keywords=(b"discord", b".login(", b".run("),
+            judge=is_mixed,
         ),
-        _password("password-element", rf"(?i)<[\w:.-]{{0,40}}{_NAME}>([^<>\s]{{4,100}})</", keywords=names),
-        _password(
-            "password-sql",
-            rf"(?i)identified[ \t]+by[ \t]+(?:{_QUOTED})",
-            gate=r"(?i)identified[ \t]+by[ \t]+\\?[\"'\x60]",
-            keywords=(b"identified",),
-        ),
-        _password(
-            "password-option",
-            rf"(?i)--{_NAME}[= ]([^\s\"'\x60$<>{{}}()|;&,]{{4,100}})",
-            keywords=names,
-            judge=is_unquoted_password,
-        ),
-        _password(
-            "password-environment",
-            rf"(?m){line_start}(?:export[ \t]+|ENV[ \t]+)?[A-Z0-9_]{{0,60}}(?:PASSWORD|PASSWD|PWD)[0-9]{{0,2}}"
-            rf"=({more}{{4,100}})[ \t]*\r?$",
-            gate=rf"(?:PASSWORD|PASSWD|PWD)[0-9]{{0,2}}={more}{{4}}",
-            keywords=names,
-        ),
-        _password(
-            "password-setting",
-            rf"(?im){line_start}[\"']?[\w.-]{{0,60}}?{_NAME}[0-9]{{0,2}}[\"']?[ \t]*[=:][ \t]*"
-            rf"({first}{more}{{5,99}})[ \t]*\r?$",
-            gate=rf"(?im){_NAME}[0-9]{{0,2}}[\"']?[ \t]*[=:][ \t]*{first}{more}{{5}}{more}*[ \t]*\r?$",
-            keywords=names,
-            judge=is_unquoted_password,
-        ),
-        _password(
-            "password-in-url",
-            r"(?i)\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@\"'\x60<>{}$%]{0,64}:([^\s/@\"'\x60<>]{3,128})@[\w\[]",
-            gate=r"(?i)[a-z0-9+.-]://[^\s:/@\"'\x60<>{}$%]*:[^\s/@\"'\x60<>]+@[\w\[]",
-            keywords=(b"://",),
-            judge=is_url_password,
+        _key(
+            "telegram-bot-token",
+            r"(?:\b|bot)([0-9]{8,10}:AA[\w-]{33})\b",
+            gate=r"[0-9]:AA[\w-]{33}",
+            reach=52,
+            keywords=(b":aa",),
+            judge=is_mixed,
         ),
     )
 
 
-def _password(
-    name: str, pattern: str, *, keywords: tuple[bytes, ...], gate: str = "", judge: Judge | None = None
-) -> Rule:
-    return Rule(
-        name=name,
-        kind=PASSWORD,
-        rank=A_PASSWORD,
-        pattern=pattern,
-        gate=gate,
-        keywords=keywords,
-        judge=judge or is_password,
-    )
-
-
-def _header_rules() -> tuple[Rule, ...]:
-    header = r"(?i)\bauthorization\\?[\"'\x60]?\]?[ \t]{0,4}(?::|=>?|,)[ \t]{0,4}[a-z]?\\?[\"'\x60]?"
-    gate = r"(?i)\bauthorization[a-z\\\"'\x60\] \t:=>,]*(?:basic|bearer|token)[ \t]+[a-z0-9._~+/-]{8}"
-    keywords = (b"authorization",)
+def _keys_by_name() -> tuple[Rule, ...]:
+    name, ends, quote = rf"{_KEY_NAME}{_KEY_SUFFIX}", r"(?:\\?[\"'\x60]|\]){0,4}[ \t]{0,20}", r"\\?[\"'\x60]"
+    pair = r"[\w.:-]{0,60}(?:key|secret|token)\w{0,8}"
     return (
-        Rule(
-            name="basic-header",
-            kind=PASSWORD,
-            rank=A_PASSWORD,
-            gate=gate,
-            pattern=header + r"basic[ \t]{1,4}([a-z0-9+/]{8,400}={0,2})",
-            keywords=keywords,
-            judge=is_basic_credential,
+        _key(
+            "named-key",
+            rf"(?im){name}{ends}(?:(?::[ \t]{{0,4}}[\w.\[\]| ]{{1,30}}?)?(?:={{1,3}}|:=|=>|:)[ \t]{{0,20}}"
+            rf"[a-z@$]{{0,2}}(?:{_KEY_QUOTED})|[=:][ \t]{{0,4}}([\w+/=.-]{{24,200}})[ \t]*\r?$)",
+            gate=rf"(?i){name}{ends}[:=]",
+            reach=128,
+            hint=can_be_named_key,
+            keywords=(b"key", b"secret", b"token", b"salt"),
+            rank=GENERIC_KEY,
+            judge=is_key,
         ),
-        Rule(
-            name="bearer-header",
-            kind=KEY,
-            rank=KNOWN_KEY,
-            gate=gate,
-            pattern=header + r"(?:bearer|token)[ \t]{1,4}([a-z0-9._~+/-]{20,1000}={0,2})",
+        _key(
+            "laravel-key",
+            r"(?i)key[\"']?[ \t]{0,4}(?:=>?|:|,)[ \t]{0,4}[\"']?base64:([a-z0-9+/]{43}=|[a-z0-9+/]{22}==)",
+            gate=r"(?i)key[\"']?[ \t]{0,4}(?:=>?|:|,)[ \t]{0,4}[\"']?base64:[a-z0-9+/]{22}",
+            reach=100,
             entropy=3.5,
-            keywords=keywords,
-            judge=is_token,
+            keywords=(b"base64:",),
+        ),
+        _key(
+            "defined-key",
+            rf"(?i)\bdefine\([ \t]*{quote}\w{{0,40}}(?:key|salt|secret|token){quote}[ \t]*,[ \t]*"
+            r"(?:'([^'\r\n]{16,200})'|\"([^\"\r\n]{16,200})\")",
+            gate=rf"(?i)\bdefine\([ \t]*{quote}\w{{0,40}}(?:key|salt|secret|token){quote}",
+            keywords=(b"define(",),
+            rank=GENERIC_KEY,
+            judge=is_key,
+        ),
+        _key(
+            "key-attribute",
+            rf"(?i)\b(?:key|name|id)={quote}{pair}{quote}[ \t]+value={quote}"
+            rf"([^\s\"'\x60<>\\]{{16,200}}){quote}",
+            gate=rf"(?i)(?:key|secret|token)\w{{0,8}}{quote}[ \t]+value={quote}",
+            keywords=(b"value=",),
+            rank=GENERIC_KEY,
+            judge=is_key,
+        ),
+        _key(
+            "key-element",
+            rf"(?i)(?:<key>{pair}</key>\s{{0,100}}<string>|"
+            rf"<string[ \t]+name={quote}{pair}{quote}[^<>]{{0,60}}>)([^\s<>]{{16,200}})</string>",
+            gate=rf"(?i)(?:key|secret|token)\w*</key>\s*<string>|<string[ \t]+name={quote}[\w.:-]*(?:key|secret|token)",
+            keywords=(b"<string",),
+            rank=GENERIC_KEY,
+            judge=is_key,
+        ),
+        _key(
+            "session-cookie",
+            r"(?i)\bcookie\\?[\"']?:[ \t]{0,4}\\?[\"']?(?:[^\r\n]{0,400};[ \t]*)?"
+            r"[\w.-]{0,40}(?:sess|sid|auth|token)[\w.-]{0,20}=([\w%.+/=-]{20,500})",
+            gate=r"(?i)cookie\\?[\"']?:[ \t]*\\?[\"']?[^\r\n]*(?:sess|sid|auth|token)[\w.-]{0,20}=[\w%.+/=-]{20}",
+            keywords=(b"cookie",),
+            rank=GENERIC_KEY,
+            judge=is_key,
         ),
     )
+
+
+def _key(name: str, pattern: str, *, rank: int = KNOWN_KEY, **fields: Any) -> Rule:
+    return Rule(name=name, kind=KEY, rank=rank, pattern=pattern, **fields)
 
 
 def _address_rules() -> tuple[Rule, ...]:
@@ -225,52 +258,28 @@ def _address_rules() -> tuple[Rule, ...]:
     )
 
 
-def is_password(data: bytes, start: int, end: int) -> bool:
-    """Whether a value that is called a password looks like one, and not like a placeholder, label or code."""
+def is_mixed(data: bytes, start: int, end: int) -> bool:
+    """Has digits, small and large letters, as noise in base64 does and names do not."""
     value = data[start:end]
-    if re.search(rb"\s", value) or _PLACEHOLDER_WORDS.search(value) or _TEMPLATE.search(value):
+    return all(re.search(kind, value) for kind in (rb"\d", rb"[a-z]", rb"[A-Z]")) and entropy(value) >= 4
+
+
+def can_be_named_key(data: bytes, end: int) -> bool:
+    """Whether a value of 16 characters follows soon after a name and its sign."""
+    return _KEY_AFTER.match(data, end) is not None
+
+
+def is_key(data: bytes, start: int, end: int) -> bool:
+    """Whether a value that is called a key is noise, and no name, label, placeholder or text."""
+    value = data[start:end].removeprefix(_INSECURE)
+    if _NO_KEY.search(value) or not re.search(rb"\d", value) or entropy(value) < _LEAST_KEY:
         return False
-    if _WORDS.fullmatch(value) or len(set(value)) < 3:
+    if re.search(rb"\s", value):
+        return entropy(value) >= _SENTENCE
+    if _NAMES.fullmatch(value) or (_HEXADECIMAL.fullmatch(value) and len(value) < _SHORTEST_HEXADECIMAL):
         return False
-    return not value.isdigit() or len(value) >= 6
-
-
-def is_unquoted_password(data: bytes, start: int, end: int) -> bool:
-    """The same where nothing tells a value from an expression: a name, also one with a number, is none."""
-    value = data[start:end]
-    return (
-        is_password(data, start, end)
-        and not _NAME_WITH_NUMBER.fullmatch(value)
-        and bool(re.search(rb"\d", value) and re.search(rb"[A-Za-z]", value))
-        and entropy(value) >= _LEAST_STRENGTH
-    )
-
-
-def is_url_password(data: bytes, start: int, end: int) -> bool:
-    """The password of `scheme://user:password@host`: letters alone count here, the user's own name does not."""
-    value = data[start:end]
-    user = data[data.rfind(b"/", 0, start) + 1 : start - 1]
-    if value.lower() in (b"pass", b"secret", b"pw", b"admin", b"root", b"guest", b"port", b"bar", b"baz", user.lower()):
-        return False
-    return not (_PLACEHOLDER_WORDS.search(value) or _TEMPLATE.search(value) or len(set(value)) < 3)
-
-
-def is_basic_credential(data: bytes, start: int, end: int) -> bool:
-    """Whether it decodes to `user:password`."""
-    try:
-        decoded = base64.b64decode(data[start:end], validate=True)
-    except binascii.Error:
-        return False
-    user, colon, password = decoded.partition(b":")
-    if not colon or not decoded.isascii() or decoded == b"Aladdin:open sesame":  # of RFC 7617
-        return False
-    return password not in (b"", user) and not _PLACEHOLDER_WORDS.search(password)
-
-
-def is_token(data: bytes, start: int, end: int) -> bool:
-    """Has digits and is no example."""
-    value = data[start:end]
-    return bool(re.search(rb"\d", value)) and not re.search(rb"(?i)example|your|xxx|token", value)
+    least = _LEAST_CHANGE if len(_NUMBERS.findall(value)) > 1 else _LEAST_CHANGE_OF_NAMES
+    return len(_CHANGES.findall(value)) >= least * len(value)
 
 
 def is_email(data: bytes, start: int, end: int) -> bool:
@@ -307,7 +316,7 @@ def is_ip_address(data: bytes, start: int, end: int) -> bool:
     if b":" in value:
         return True
     before = data[max(data.rfind(b"\n", 0, start) + 1, start - _AROUND) : start]
-    if _NUMBERED.search(before):
+    if _NUMBERED.search(before) or (_OBJECT_IDENTIFIER.match(value) and not _ADDRESSED.search(before)):
         return False
     return max(map(len, value.split(b"."))) > 1 or bool(_ADDRESSED.search(before))
 

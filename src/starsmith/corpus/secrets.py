@@ -35,7 +35,7 @@ _EXAMPLE = "example"  # AKIAIOSFODNN7EXAMPLE and its like are in documentation e
 # Keywords that are in one source file of 200 or more. A rule without one of these is looked for by its keywords: words
 # with no pattern behind them are what Hyperscan is fastest at.
 _COMMON_WORDS = frozenset(
-    b"s. ey sk sg. sc_ ext_ pat. api- _pub test_ key api auth token access secret linear credential curl "
+    b"s. ey sk sg. sc_ ext_ pat pat. api- _pub test_ key api auth token access secret linear credential curl "
     b"password passwd pwd authorization identified".split()
 )
 
