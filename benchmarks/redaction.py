@@ -2,7 +2,9 @@
 
 Speed: MB of text a CPU-second of `redact`, encoding and replacing included, on files below Python's prefixes,
 /usr/include, /usr/share and node modules; the peer, with all its plugins, on a prefix. Finds: recall and precision by
-line on the labelled set of tests/corpus/labelled_secrets.py, which is made up: it measures rules, not the world.
+line on the labelled set of tests/corpus/labelled_secrets.py, which is made up: it measures rules, not the world. The
+set of tests/corpus/held_out_secrets.py is by one who had seen no rule. In its first run ours found 134 of 171 and took
+2 of 164 wrongly, the peer 63 and 21; the rules have been mended since by what it showed.
 """
 
 import argparse
@@ -95,7 +97,7 @@ def main() -> None:
     )
 
     quality = found_in("Labelled set", labelled_set(), python)
-    found_in("Held-out set, by one who had seen no rule", held_out_set(), python)
+    found_in("Set by one who had seen no rule", held_out_set(), python)
     if arguments.json:
         print(json.dumps(results(ours, peer, quality)))
 
