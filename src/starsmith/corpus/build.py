@@ -33,7 +33,7 @@ from starsmith.core.version import source_sha256
 from starsmith.corpus import card, ranking, storage, work
 from starsmith.corpus.config import CorpusConfig
 from starsmith.corpus.duplicates import Duplicate, groups
-from starsmith.corpus.engine import Engine
+from starsmith.corpus.engine import Engine, collecting_seldom
 from starsmith.corpus.sampling import language_weights
 from starsmith.corpus.sources import FolderSource, Source, Unit
 from starsmith.corpus.stages import DUPLICATES, NEAR_DUPLICATES, STAGE_NAMES, Rules
@@ -94,6 +94,7 @@ def run(
     rules = Rules(config, benchmarks.resolve() if benchmarks else None)
     replace(rules).check()  # a copy: tasks carry the rules, and open the lists for themselves
     with (
+        collecting_seldom(),
         engine or Engine() as running,
         artifact.create(
             out, kind="corpus", config=config, rooms=("core", "corpus"), parents=parents, resume=True

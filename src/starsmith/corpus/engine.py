@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from types import TracebackType
@@ -63,12 +64,13 @@ class Engine:
         """The outcome of each task, in order, as they come.
 
         function    importable by name in another process
-        size_bytes  of the content behind all tasks: small work stays in this process
+        size_bytes  of the content behind all tasks: small work stays in this process, and all of it on one core
 
         A StarsmithError of a task is raised here; after it no outcome comes.
         """
         daft = self._daft()
-        stays = len(tasks) < 2 or size_bytes < IN_PROCESS_BYTES or self.ray_address is not None
+        small = len(tasks) < 2 or size_bytes < IN_PROCESS_BYTES
+        stays = small or _cores() == 1 or self.ray_address is not None
         call = partial(_outcome if stays else _elsewhere, function)
         if not stays:
             _processes()  # before the threads that will all ask for them
@@ -196,7 +198,18 @@ def _cores() -> int:
 
 
 def _prepare() -> None:
-    """Make this process one of many: rows hold no cycles, and the other cores have work of their own."""
+    """Make this process one of many: the other cores have work of their own."""
     gc.freeze()
     gc.set_threshold(ALLOCATIONS_BETWEEN)
     pa.set_cpu_count(1)
+
+
+@contextmanager
+def collecting_seldom() -> Iterator[None]:
+    """Rows hold no cycles, and there are many: looking for some as often as Python does takes a tenth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(ALLOCATIONS_BETWEEN)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
