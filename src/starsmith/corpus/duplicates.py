@@ -77,23 +77,28 @@ def left_out(members: Iterable[Member], threshold: float) -> Iterator[Duplicate]
     The members come by rising number. One is compared with every kept member as long as these are few, else with
     those that share a key; sets whose sizes alone rule the threshold out are not compared.
     """
-    kept: dict[int, NDArray[np.uint32]] = {}
+    kept: dict[int, Member] = {}
     places: dict[tuple[int, int], list[int]] = {}
     for member in members:
-        keys = list(enumerate(member.keys.tolist()))
-        near = kept if len(kept) <= COMPARED_WITH_ALL else {n for key in keys for n in places.get(key, ())}
+        near = kept if len(kept) <= COMPARED_WITH_ALL else {n for key in _keys(member) for n in places.get(key, ())}
         scored = [
-            (jaccard(member.elements, kept[number]), -number)
+            (jaccard(member.elements, kept[number].elements), -number)
             for number in near
-            if _sizes_allow(len(member.elements), len(kept[number]), threshold)
+            if _sizes_allow(len(member.elements), len(kept[number].elements), threshold)
         ]
         similarity, nearest = max(scored, default=(0.0, 0))
         if similarity >= threshold:
             yield Duplicate(member.number, -nearest, similarity)
             continue
-        kept[member.number] = member.elements
-        for key in keys:
-            places.setdefault(key, []).append(member.number)
+        kept[member.number] = member
+        if len(kept) > COMPARED_WITH_ALL:  # most groups never have so many
+            for one in (member,) if places else kept.values():
+                for key in _keys(one):
+                    places.setdefault(key, []).append(one.number)
+
+
+def _keys(member: Member) -> Iterator[tuple[int, int]]:
+    return enumerate(member.keys.tolist())
 
 
 def _sizes_allow(one: int, other: int, threshold: float) -> bool:
