@@ -82,3 +82,50 @@ def test_the_tree_names_what_is_in_a_leaf(tmp_path: Path) -> None:
     rows = table.append_column("kind", pa.array(["code", "code"])).to_pylist()
     assert tree["leaves"] == 2
     assert tree["root"] == reference([merkle.leaf(row[name] for name in tree["leaf"]) for row in rows]).hex()
+
+
+def reference_path(index: int, leaves: list[bytes]) -> list[bytes]:
+    """PATH of RFC 6962, section 2.1.1, over leaf hashes."""
+    if len(leaves) == 1:
+        return []
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    if index < split:
+        return [*reference_path(index, leaves[:split]), reference(leaves[split:])]
+    return [*reference_path(index - split, leaves[split:]), reference(leaves[:split])]
+
+
+@given(leaves=st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=40), data=st.data())
+def test_a_path_is_that_of_the_recursive_definition_and_leads_to_the_root(
+    leaves: list[bytes], data: st.DataObject
+) -> None:
+    index = data.draw(st.integers(0, len(leaves) - 1))
+
+    path = merkle.inclusion_path(leaves, index)
+
+    assert path == reference_path(index, leaves)
+    assert merkle.is_included(leaves[index], index, len(leaves), path, merkle.root(leaves))
+
+
+def test_a_path_proves_nothing_else() -> None:
+    leaves = [merkle.leaf([str(number)]) for number in range(11)]
+    wanted = merkle.root(leaves)
+
+    for index in range(len(leaves)):
+        path = merkle.inclusion_path(leaves, index)
+        others = [place for place in range(-1, 12) if place != index]
+        assert not any(merkle.is_included(leaves[index], place, 11, path, wanted) for place in others)
+        assert not merkle.is_included(leaves[index - 1], index, 11, path, wanted)
+        assert not merkle.is_included(leaves[index], index, 11, path[:-1], wanted)
+        assert not merkle.is_included(leaves[index], index, 11, [*path, path[0]], wanted)
+        assert not merkle.is_included(leaves[index], index, 11, path[::-1], wanted)
+        assert not merkle.is_included(leaves[index], index, 11, path, merkle.root(leaves[:-1]))
+
+
+def test_a_tree_of_one_leaf_needs_no_path() -> None:
+    only = merkle.leaf(["a"])
+
+    assert merkle.inclusion_path([only], 0) == []
+    assert merkle.is_included(only, 0, 1, [], only)
+    assert not merkle.is_included(only, 0, 0, [], only)

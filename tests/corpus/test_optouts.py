@@ -144,7 +144,7 @@ def test_to_remove_twice_is_to_remove_once(rows: list[tuple[str, str]]) -> None:
 
 
 def _entry(who: str):  # type: ignore[no-untyped-def]
-    from starsmith.corpus.optouts import Entry, _parse_who
+    from starsmith.corpus.optouts import Entry, parse_who
 
     entry = Entry(who, "", "", "here")
-    return _parse_who(entry), entry
+    return parse_who(entry), entry

@@ -1,12 +1,17 @@
-"""`starsmith corpus build`, `corpus card` and `corpus explain`."""
+"""`starsmith corpus build`, `corpus card`, `corpus explain` and `corpus contains`."""
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from starsmith.cli.options import DIRECTORY, load_config, out_option, recipe_options
+
+if TYPE_CHECKING:
+    from starsmith.corpus.membership import Membership
 
 benchmarks_option = click.option(
     "--benchmarks", type=DIRECTORY, help="Benchmark texts that no file may contain: starsmith evaluate export."
@@ -92,3 +97,61 @@ def explain(
             click.echo(json.dumps(vars(word)))
         return
     table(str(file), ("stage", "decision", "why"), [(word.stage, word.decision, word.why) for word in words])
+
+
+@corpus.command()
+@click.argument("what")
+@click.option("--corpus", "directory", type=DIRECTORY, help="The corpus; by default the folder you are in.")
+@click.option("--most", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Rows to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def contains(what: str, directory: Path | None, most: int, as_json: bool) -> None:
+    """Tell whether WHAT is in a corpus: an owner, owner/repo or URL, a SWHID (swh:1:cnt:…), or a FILE by its content.
+
+    Owners and repositories are compared as opt-outs are: without case, and on every host unless a URL names one. Files
+    that were left out as duplicates of others are told with what stands for them.
+
+    Exit status 0: a file of it is in the corpus; 1: none is, or there was an error, which goes to standard error.
+    """
+    from starsmith.core.errors import InputError
+    from starsmith.corpus import membership
+
+    if directory is None and not Path("manifest.json").is_file():
+        raise InputError("no corpus was given, and the folder you are in is none", hint="give --corpus DIR")
+    found = membership.contains(directory or Path(), membership.ask(what), most=most)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        _print_membership(found)
+    sys.exit(0 if found.is_in else 1)
+
+
+def _print_membership(found: "Membership") -> None:
+    from starsmith.core.console import table
+
+    named = {"name": "owner or repository", "content": "content", "file": "file"}[found.question.form]
+    swhid = f" ({found.question.swhid})" if found.question.form == "file" else ""
+    title = f"{named} {found.question.what}{swhid}: {_number(found.count)} in the corpus"
+    if not found.is_in:
+        click.echo(title)
+    else:
+        rows = [
+            (row.repository, row.commit[:12], row.path, row.license or "none found", row.split) for row in found.rows
+        ]
+        table(_of_all(title, found.count, len(rows)), ("repository", "commit", "path", "licence", "split"), rows)
+    if found.left_out_count:
+        went = [
+            (one.repository, one.path, one.of + ("" if one.stands else ", which went later"), f"{one.similarity:.3f}")
+            for one in found.left_out
+        ]
+        title = _of_all(
+            f"Left out, as another is much the same: {_number(found.left_out_count)}", found.left_out_count, len(went)
+        )
+        table(title, ("repository", "path", "duplicate of", "similarity"), went, right=("similarity",))
+
+
+def _number(count: int) -> str:
+    return f"{count:,} file{'s' if count > 1 else ''}" if count else "no file"
+
+
+def _of_all(title: str, count: int, shown: int) -> str:
+    return f"{title}, the first {shown:,} are shown" if shown < count else title

@@ -22,6 +22,8 @@ COMMANDS = {
     "serve": ("serve", "serve", "Serve a model to editors, SDKs and browsers."),
     "complete": ("serve", "complete", "Complete one place in a file."),
     "verify": ("provenance", "verify", "Check an artefact and everything it was made from."),
+    "sign": ("signing", "sign", "Sign an artefact."),
+    "keygen": ("signing", "keygen", "Make a key to sign artefacts with."),
     "report": ("report", "report", "Write a static page about a run."),
 }
 

@@ -26,9 +26,13 @@ from typing import Any
 import starsmith
 from starsmith.core.config import to_table
 from starsmith.core.errors import ArtifactError, ConfigError, InputError, StarsmithError
+from starsmith.core.statement import canonical as canonical
+from starsmith.core.statement import read_bytes, read_statement
 from starsmith.core.version import commit, source_sha256
 
 MANIFEST, RUN = "manifest.json", "run"
+# Set beside the manifest when what an artefact was made from is withdrawn; no digest covers them.
+MARKS = ("tainted.json", "tombstones.json")
 # In run/: what the work began from, where the parents lay, how long it took (its last session, if it was resumed).
 STARTED, PARENTS, TIMES = "started.json", "parents.json", "times.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -133,17 +137,14 @@ def read(path: Path, *, kind: str | None = None) -> Manifest:
         fault = "is not a directory" if path.exists() else "does not exist"
         raise ArtifactError(f"{path} {fault}", hint="give the directory that a starsmith command wrote")
     try:
-        content = (path / MANIFEST).read_bytes()
-        statement = json.loads(content)
+        statement = read_statement(path / MANIFEST)
         manifest = _parse(statement)
-        if canonical(statement) != content:  # else a byte could change and the value not: 1e21, 1E21
-            raise ValueError("not in canonical form")
     except (FileNotFoundError, IsADirectoryError):
         raise ArtifactError(
             f"{path} has no {MANIFEST}, so it is no finished artefact",
             hint="run the command that makes it again",
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path / MANIFEST} is damaged: {error!r}", hint="restore it, or rebuild") from None
     if (seen := _id(manifest.kind, manifest.files, manifest.parents)) != manifest.id:
         raise ArtifactError(f"{path / MANIFEST} gives id {manifest.id}, its content has id {seen}", hint="restore it")
@@ -215,13 +216,6 @@ def ancestor_directory(path: Path, kind: str) -> Path:
                 return found
             queue.append(found)
     raise ArtifactError(f"there is no {kind} in the chain above {path}", hint=f"give the {kind} directory")
-
-
-def canonical(value: Any) -> bytes:
-    """RFC 8785 canonical JSON: one byte string for equal values."""
-    import rfc8785
-
-    return rfc8785.dumps(value)
 
 
 def _lineage(kind: str, config: Any, rooms: Sequence[str], parents: Mapping[str, Path]) -> dict[str, Any]:
@@ -341,9 +335,11 @@ def _seal(statement: dict[str, Any]) -> str:
 
 
 def _list_files(path: Path) -> list[str]:
-    """Everything in the artefact but folders, the manifest and `run/`, relative and `/` separated."""
+    """Everything in the artefact but folders, the manifest, marks and `run/`, relative and `/` separated."""
     names = (file.relative_to(path) for file in path.rglob("*") if file.is_symlink() or not file.is_dir())
-    return sorted(name.as_posix() for name in names if name.parts[0] != RUN and name.as_posix() != MANIFEST)
+    return sorted(
+        name.as_posix() for name in names if name.parts[0] != RUN and name.as_posix() not in (MANIFEST, *MARKS)
+    )
 
 
 def _file_sha256(path: Path) -> str:
@@ -362,8 +358,8 @@ def _recorded_places(path: Path, role: str) -> Iterator[Path]:
 
 def _has_id(path: Path, wanted: str) -> bool:
     try:
-        return bool(json.loads((path / MANIFEST).read_bytes())["predicate"]["id"] == wanted)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(json.loads(read_bytes(path / MANIFEST))["predicate"]["id"] == wanted)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

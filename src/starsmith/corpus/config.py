@@ -9,6 +9,7 @@ from starsmith.corpus.duplicates import DuplicateConfig
 from starsmith.corpus.filters import FilterConfig
 from starsmith.corpus.languages import known_languages
 from starsmith.corpus.malware import MalwareConfig
+from starsmith.corpus.optouts import is_date
 from starsmith.corpus.policy import LicensePolicy
 from starsmith.corpus.redaction import RedactionConfig
 from starsmith.corpus.sampling import SamplingConfig
@@ -27,6 +28,7 @@ class CorpusConfig:
     notebooks: tuple[str, ...] = NOTEBOOK_FORMS  # forms that a Jupyter notebook is rendered in; none leaves it out
     documentation: tuple[str, ...] = ()  # path patterns, as "docs/*.html": what is rendered as documentation
     opt_outs: tuple[str, ...] = ()  # files with lists of those who are left out
+    opt_outs_as_of: str = ""  # the day on which the lists were fetched, as 2026-01-31: `verify` can ask for recent ones
     held_out: float = 0.03  # share of the files that is never trained on; above 0, one of several files at least
     licenses: LicensePolicy = field(default_factory=LicensePolicy)
     filters: FilterConfig = field(default_factory=FilterConfig)
@@ -42,6 +44,8 @@ class CorpusConfig:
             raise ConfigError(f"held_out={self.held_out}: must be at least 0 and below 1", hint="the default is 0.03")
         if self.largest_bytes < 1:
             raise ConfigError(f"largest_bytes={self.largest_bytes}: must be at least 1", hint="the default is 1000000")
+        if self.opt_outs_as_of and not is_date(self.opt_outs_as_of):
+            raise ConfigError(f"opt_outs_as_of={self.opt_outs_as_of!r}: no date", hint="write it as 2026-01-31")
         if unknown := sorted(set(self.notebooks) - set(NOTEBOOK_FORMS)):
             raise ConfigError(
                 f"notebooks={unknown}: no forms of a notebook", hint=f"known: {', '.join(NOTEBOOK_FORMS)}"

@@ -70,7 +70,7 @@ class OptOuts:
         lists = cls()
         for path in paths:
             for entry in _read(path):
-                target = _parse_who(entry)
+                target = parse_who(entry)
                 if today is None or entry.since <= today.isoformat():
                     lists._add(target, entry)
         return lists
@@ -155,7 +155,8 @@ def _plain_repository(text: str) -> str:
     return text.strip().strip("/").casefold().removesuffix(".git")
 
 
-def _parse_who(entry: Entry) -> _Target:
+def parse_who(entry: Entry) -> _Target:
+    """What an entry names: an owner, a repository, a file in one, or a content."""
     text = entry.who
     if text.casefold().startswith("swh:"):
         swhid = text.casefold().partition(";")[0]  # qualifiers say where it was seen, not what it is
@@ -179,7 +180,7 @@ def _read(path: Path) -> Iterator[Entry]:
         who, since, reason = (str(row.get(name) or "").strip() for name in _FIELDS)
         if not who:
             raise _bad(place, "no name in it")
-        if since and not _is_date(since):
+        if since and not is_date(since):
             raise _bad(place, f"{since!r} is no date like 2026-01-31")
         yield Entry(who, since, reason, place)
 
@@ -235,7 +236,8 @@ def _toml_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield place, table
 
 
-def _is_date(text: str) -> bool:
+def is_date(text: str) -> bool:
+    """True for an ISO date as 2026-01-31."""
     try:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:

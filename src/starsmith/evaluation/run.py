@@ -64,7 +64,7 @@ def run(config: EvaluationConfig, *, model: Path, corpus: Path, out: Path) -> No
         results = {
             "task": "held-out",
             "bits_per_byte": bits,
-            "infilling": {**_figures(filled), "baseline": _figures(by_ngram), "per_layout": _per_layout(filled)},
+            "infilling": {**figures_of(filled), "baseline": figures_of(by_ngram), "per_layout": per_layout(filled)},
             "baseline": f"interpolated Kneser-Ney {ORDER}-gram over the model's own tokens, trained on the same files",
         }
         (draft.path / RESULTS).write_text(json.dumps(results, indent=2) + "\n")
@@ -129,7 +129,8 @@ def _rounded(found: BitsPerByte) -> float:
     return round(found.value, 4)
 
 
-def _figures(filled: Sequence[Filled]) -> dict[str, Any]:
+def figures_of(filled: Sequence[Filled]) -> dict[str, Any]:
+    """How many infills are right, and how many still parse, as `results.json` has them."""
     exact = sum(one.exact for one in filled)
     checked = [one.valid for one in filled if one.valid is not None]
     return {
@@ -143,8 +144,9 @@ def _figures(filled: Sequence[Filled]) -> dict[str, Any]:
     }
 
 
-def _per_layout(filled: Sequence[Filled]) -> dict[str, Any]:
-    return {layout: _figures([one for one in filled if one.layout == layout]) for layout in ("psm", "spm")}
+def per_layout(filled: Sequence[Filled]) -> dict[str, Any]:
+    """The same by the order in which prefix and suffix were given."""
+    return {layout: figures_of([one for one in filled if one.layout == layout]) for layout in ("psm", "spm")}
 
 
 def _row(number: int, one: Filled) -> dict[str, Any]:

@@ -1,0 +1,341 @@
+"""Membership: whether an owner, a repository, a content or a file is in a corpus, and what stands for one left out.
+
+A look-up is one pass over one column of the shards, about 0.3 µs a row, so there is no index that could be lost or
+differ from them; only of the rows that are shown more is read. Who is meant by a name is decided as for opt-outs.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from starsmith.core import artifact
+from starsmith.core.errors import ArtifactError, InputError
+from starsmith.core.records import swhid_of
+from starsmith.corpus.optouts import Entry, OptOuts, parse_who
+
+LARGEST_FILE_BYTES = 256 << 20
+HINT = "give an owner, owner/repo, a repository's URL, swh:1:cnt:… or the path of a file"
+
+_CHUNK_BYTES = 1 << 18  # of the list of what was left out, at once: larger ones are new memory each, 8 times as slow
+_IS_PATH = re.compile(r"\.{1,2}|(?:\.{0,2}|~)/.*", re.DOTALL)  # no name begins so
+_COPY = b'duplicate", "detail": '  # in a line of run/dropped.jsonl: the end of both reasons for which another stands
+_REPOSITORY = b'{"repository": "'
+_LIKENESS = re.compile(r", Jaccard ([0-9.]{1,9})$")
+
+_SHARD = re.compile(r"shards/[^/]+\.parquet")
+_THREADS = 4  # more shards at once gain nothing: the rest is Python
+
+NAME, CONTENT, FILE = "name", "content", "file"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody asks after, in one of the forms NAME (owner or repository), CONTENT and FILE."""
+
+    what: str  # as given
+    form: str
+    swhid: str = ""  # of a content or file
+    names: OptOuts = field(default_factory=OptOuts, repr=False)  # with one entry, where a name is asked after
+    file: Path | None = None
+
+    @cached_property
+    def last_name(self) -> str:
+        """What every repository that is meant has in it, in lower case: of owner/repo, repo."""
+        return next(iter(self.names.repositories)).rpartition("/")[2]
+
+    def holds_for(self, repository: str) -> bool:
+        """True when the owner or repository that is asked after has this one."""
+        # The comparison costs ten times as much as the look, and most are somebody else's.
+        if repository.isascii() and not self._trace.search(repository):
+            return False
+        return self.names.match(repository, "", "") is not None
+
+    @cached_property
+    def _trace(self) -> re.Pattern[str]:
+        return re.compile(rf"(?i)(?<![a-z0-9]){re.escape(self.last_name)}(?![a-z0-9])")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A file that the corpus has."""
+
+    repository: str
+    commit: str
+    path: str
+    license: str
+    split: str
+    swhid: str
+    cluster_size: int  # exact and near-duplicates that it stands for, itself among them
+
+
+_COLUMNS = list(Row.__annotations__)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that went because another is much the same."""
+
+    repository: str
+    path: str
+    of: str  # repository:path of the other
+    similarity: float  # Jaccard; 1 for the same content
+    stands: bool  # the corpus has that other; False when a later stage dropped it
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The answer. The first rows of each kind, and how many there are."""
+
+    question: Question
+    count: int
+    rows: tuple[Row, ...]
+    left_out_count: int | None  # None when the list of what was left out is not there, or does not name contents
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def is_in(self) -> bool:
+        """True when the corpus has a file of it."""
+        return self.count > 0
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "what": self.question.what,
+            "form": self.question.form,
+            "swhid": self.question.swhid or None,
+            "is_in": self.is_in,
+            "count": self.count,
+            "rows": [vars(row) for row in self.rows],
+            "left_out_count": self.left_out_count,
+            "left_out": [vars(one) for one in self.left_out],
+        }
+
+
+def ask(what: str) -> Question:
+    """What `what` means; InputError when it means nothing, or two things.
+
+    What begins with `/`, `./` or `../` is a path; anything else that is written as a name is one, unless there is also
+    a file so called.
+    """
+    if _IS_PATH.fullmatch(what):
+        return _ask_for_file(what)
+    is_file = Path(what).is_file() if "\0" not in what else False
+    try:
+        target = parse_who(Entry(what, "", "", ""))
+    except InputError:
+        if is_file:
+            return _ask_for_file(what)
+        raise InputError(f"{what!r} is no owner, repository, content or file", hint=HINT) from None
+    if target.swhid:
+        return Question(what, CONTENT, target.swhid)
+    if is_file:
+        raise InputError(
+            f"{what!r} is ambiguous: a file is so called, and an owner or a repository may be",
+            hint=f"write ./{what} for the file, or a URL such as https://github.com/{what} for the other",
+        )
+    if target.path:
+        raise InputError(f"{what!r} names a path in a repository", hint="give the repository, or a copy of the file")
+    return Question(what, NAME, names=OptOuts(repositories={target.repository: Entry(what, "", "", "")}))
+
+
+def contains(corpus: Path, question: Question, *, most: int) -> Membership:
+    """The rows of the corpus that are asked after, `most` at most, and what stands for those left out.
+
+    A file is found by its SWHID, also where the corpus has only a rendered or redacted form of it. Those that were left
+    out for another are found by their place, as the list of them names no contents.
+    """
+    manifest = artifact.read(corpus, kind="corpus")
+    shards = [corpus / name for name in sorted(manifest.files) if _SHARD.fullmatch(name)]
+    with ThreadPoolExecutor(_THREADS) as pool:  # Arrow reads without Python's lock
+        reading = pool.map(lambda shard: _matching_rows(shard, question), shards)
+        copies = _left_out(corpus / artifact.RUN / "dropped.jsonl", question, most)
+        places = list(reading)
+    rows: list[Row] = []
+    for shard, numbers in zip(shards, places, strict=True):
+        rows += _read_rows(shard, numbers[: most - len(rows)])
+    return Membership(question, sum(map(len, places)), tuple(rows), *copies)
+
+
+def _ask_for_file(what: str) -> Question:
+    path = Path(what).expanduser()
+    try:
+        if not path.is_file():
+            raise InputError(f"{what} is {'a folder' if path.is_dir() else 'no file'}, wanted is one file", hint=HINT)
+        if (size_bytes := path.stat().st_size) > LARGEST_FILE_BYTES:
+            raise InputError(
+                f"{what} has {size_bytes:,} bytes, at most {LARGEST_FILE_BYTES:,} are read", hint="give its SWHID"
+            )
+        return Question(what, FILE, swhid_of(path.read_bytes()), file=path.resolve())
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        raise InputError(f"{what!r} cannot be read: {error}", hint=HINT) from None
+
+
+@contextmanager
+def _opened(shard: Path) -> Iterator[Any]:
+    try:
+        with pq.ParquetFile(shard, memory_map=True, page_checksum_verification=True) as file:
+            if missing := sorted(set(_COLUMNS) - set(file.schema_arrow.names)):
+                raise ArtifactError(
+                    f"{shard} has no column {', '.join(missing)}", hint="rebuild it: starsmith corpus build"
+                )
+            yield file
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise ArtifactError(
+            f"{shard} is not readable Parquet: {error}", hint="restore it, or rebuild the corpus"
+        ) from None
+
+
+def _matching_rows(shard: Path, question: Question) -> NDArray[np.int64]:
+    """Numbers of the rows of a shard that are asked after."""
+    column = "repository" if question.form == NAME else "swhid"
+    with _opened(shard) as file:
+        values = file.read([column], use_threads=False)[column].combine_chunks()
+    if question.form != NAME:
+        return _numbers(pc.indices_nonzero(pc.equal(values, _scalar(question.swhid))), np.uint64)
+    encoded = values.dictionary_encode("encode")
+    names = encoded.dictionary.to_pylist()
+    wanted = [code for code, name in enumerate(names) if name is not None and question.holds_for(name)]
+    return np.flatnonzero(np.isin(_numbers(encoded.indices, np.int32), wanted)) if wanted else np.zeros(0, np.int64)
+
+
+# `pa.scalar` and `Array.to_numpy` load pandas the first time: 0.3 s, ten times what a look-up takes.
+def _scalar(text: str) -> pa.Scalar:
+    raw = text.encode()
+    return pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, len(raw)], np.int32)), pa.py_buffer(raw))[0]
+
+
+def _numbers(array: pa.Array, kind: type[np.integer[Any]]) -> NDArray[np.int64]:
+    if not len(array):
+        return np.zeros(0, np.int64)
+    return np.frombuffer(array.buffers()[1], kind, len(array), array.offset * np.dtype(kind).itemsize).astype(np.int64)
+
+
+def _read_rows(shard: Path, rows: NDArray[np.int64]) -> list[Row]:
+    """The given rows, by reading the row groups that they lie in."""
+    if not len(rows):
+        return []
+    found: list[Row] = []
+    with _opened(shard) as file:
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        for group, (first, end) in enumerate(pairwise([0, *np.cumsum(counts).tolist()])):
+            chosen = rows[(rows >= first) & (rows < end)] - first
+            if len(chosen):
+                table = file.read_row_group(group, _COLUMNS, use_threads=False)
+                found += [Row(**table.slice(row, 1).to_pylist()[0]) for row in chosen.tolist()]
+    return found
+
+
+def _left_out(listed: Path, question: Question, most: int) -> tuple[int | None, tuple[LeftOut, ...]]:
+    """How many files asked after went for another, and the first of them."""
+    if question.form == CONTENT or not listed.is_file():
+        return None, ()
+    needles, is_meant = _traces(question)
+    copies: list[bytes] = []
+    later: list[bytes] = []  # a build lists drops in the order of its stages: these may be what others stand for
+    for chunk in _chunks(listed):
+        first, last = chunk.find(_COPY), chunk.rfind(_COPY)
+        if first >= 0:
+            part = chunk[chunk.rfind(b"\n", 0, first) + 1 : chunk.find(b"\n", last)]
+            copies += (line for line in _lines_with(needles, part) if is_meant(line))
+            later = [chunk[last:]]
+        elif later:
+            later.append(chunk)
+    shown = [_left_out_for(row) for row in _rows_of(copies[:most])]
+    gone = {f"{row['repository']}:{row['path']}" for row in _rows_of(b"".join(later).splitlines())} if shown else ()
+    return len(copies), tuple(LeftOut(*one, stands=one[2] not in gone) for one in shown)
+
+
+def _left_out_for(row: dict[str, str]) -> tuple[str, str, str, float]:
+    other, likeness = row["detail"].removeprefix("of "), 1.0
+    if found := _LIKENESS.search(other):
+        other, likeness = other[: found.start()], float(found[1])
+    return row["repository"], row["path"], other, likeness
+
+
+def _traces(question: Question) -> tuple[Sequence[bytes], Callable[[bytes], bool]]:
+    """Lower-case bytes, one of which is in each line that is asked after; and what tells whether a line is."""
+    if question.file is None:
+        # Escaped letters differ by case in other ways: then every line is looked at.
+        name = question.last_name
+        return [name.encode() if name.isascii() else _COPY], _IsOfName(question)
+    folders = question.file.parts
+    in_folder, in_root = _quoted("/".join(folders[-2:])), _quoted(folders[-1])
+    return [in_folder[1:].lower() + b", ", b'"path": ' + in_root.lower()], lambda line: _is_place(folders, line)
+
+
+@dataclass
+class _IsOfName:
+    """True for a line of a repository that is asked after; each repository is looked at once."""
+
+    question: Question
+    known: dict[bytes, bool] = field(default_factory=dict)
+
+    def __call__(self, line: bytes) -> bool:
+        repository = line[: line.find(b'", "path": "')]
+        if (known := self.known.get(repository)) is None:
+            named = next(_rows_of([repository + b'"}']), {}) if b"\\" in repository else {}
+            name = named.get("repository", "") or repository.removeprefix(_REPOSITORY).decode("utf-8", "replace")
+            known = self.known[repository] = self.question.holds_for(name)
+        return known
+
+
+def _quoted(text: str) -> bytes:
+    return json.dumps(text).encode()
+
+
+def _is_place(folders: Sequence[str], line: bytes) -> bool:
+    """True for a file that lies at its path in a folder that is called as its repository is."""
+    for row in _rows_of([line]):
+        names = row["path"].split("/")
+        called = row["repository"].rstrip("/").rpartition("/")[2].removesuffix(".git").casefold()
+        above = folders[: -len(names)]
+        return list(folders[-len(names) :]) == names and bool(above) and above[-1].casefold() == called
+    return False
+
+
+def _chunks(listed: Path) -> Iterator[bytes]:
+    """Whole lines, many at once; what ends in no line break is no line, and of one longer than a chunk the end is."""
+    with listed.open("rb", buffering=0) as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                file.seek(end - len(chunk), os.SEEK_CUR)
+                yield chunk[:end] if end < len(chunk) else chunk
+
+
+def _lines_with(needles: Sequence[bytes], chunk: bytes) -> Iterator[bytes]:
+    """The lines of copies that have one of the needles, in any case."""
+    lowered = chunk.lower()
+    for needle in needles:
+        place = lowered.find(needle)
+        while place >= 0:
+            first, end = chunk.rfind(b"\n", 0, place) + 1, chunk.find(b"\n", place)
+            end = end if end >= 0 else len(chunk)
+            if chunk.find(_COPY, first, end) >= 0:
+                yield chunk[first:end]
+            place = lowered.find(needle, end)
+
+
+def _rows_of(lines: Iterable[bytes]) -> Iterator[dict[str, str]]:
+    """The JSON objects among the lines; a damaged line says nothing, as no digest covers `run/`."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and all(isinstance(value, str) for value in row.values()):
+            yield {**dict.fromkeys(("repository", "path", "detail"), ""), **row}

@@ -1,0 +1,429 @@
+"""Policies, pins, proofs, differences and doing again, over a small real corpus and its index."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from builds import build, module, modules
+from starsmith.cli.provenance import verify
+from starsmith.core import artifact
+from starsmith.core.errors import ArtifactError, ConfigError, InputError
+from starsmith.core.records import SourceFile, write_files
+from starsmith.provenance import index
+from starsmith.provenance.differences import compare
+from starsmith.provenance.lineage import verify_chain
+from starsmith.provenance.policy import Demands
+from starsmith.provenance.reruns import STAGES, rerun
+from worlds import Write, source_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    opt_outs: tuple[str, ...] = ()
+    opt_outs_as_of: str = ""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, write: Write) -> Path:
+    """A run directory with a corpus and its index."""
+    root = tmp_path_factory.mktemp("world")
+    build(root / "run" / "corpus", write(root / "project", modules(13)))
+    settings = index.IndexConfig(ngram_tokens=8, window=4)
+    index.run(settings, corpus=root / "run" / "corpus", out=root / "run" / "index")
+    return root / "run"
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def plain_corpus(out: Path, files: list[SourceFile], **settings: Any) -> Path:
+    with artifact.create(out, kind="corpus", config=Settings(**settings), rooms=("core",)) as draft:
+        write_files(files, draft.path / "shards")
+        draft.count("kept", len(files))
+    return out
+
+
+def ask(*arguments: object) -> Result:
+    result = CliRunner().invoke(verify, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def swhids(corpus: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    found: list[str] = pq.read_table(corpus / "shards" / "00000.parquet")["swhid"].to_pylist()
+    return found
+
+
+def replay(proof: dict[str, Any]) -> str:
+    """The check of RFC 9162 from what is printed alone."""
+    content = json.dumps(proof["values"], separators=(",", ":"), ensure_ascii=False).encode()
+    node, place, last = hashlib.sha256(b"\0" + content).digest(), proof["index"], proof["tree_size"] - 1
+    for text in proof["path"]:
+        neighbour = bytes.fromhex(text)
+        if place % 2 or place == last:
+            node = hashlib.sha256(b"\1" + neighbour + node).digest()
+            while place and place % 2 == 0:
+                place, last = place // 2, last // 2
+        else:
+            node = hashlib.sha256(b"\1" + node + neighbour).digest()
+        place, last = place // 2, last // 2
+    return node.hex() if last == 0 else ""
+
+
+def test_a_document_of_the_corpus_has_a_proof_that_others_can_check(run: Path) -> None:
+    root = json.loads((run / "corpus" / "merkle.json").read_text())["root"]
+
+    for swhid in swhids(run / "corpus"):
+        result = ask(run / "index", "--inclusion", swhid)
+
+        proof = json.loads(result.stdout)
+        assert (result.exit_code, proof["holds"], proof["values"][3]) == (0, True, swhid)
+        assert replay(proof) == proof["root"] == root
+
+
+def test_a_content_at_several_places_has_a_proof_for_each(copy: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from starsmith.core import merkle
+
+    shard = copy / "corpus" / "shards" / "00000.parquet"
+    table = pq.ParquetFile(shard).read()
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), shard)
+    merkle.write_tree(copy / "corpus")
+
+    proofs = merkle.prove(copy / "corpus", table["swhid"][0].as_py())
+
+    assert [proof.index for proof in proofs] == [0, len(table)]
+    assert all(proof.holds for proof in proofs)
+
+
+def test_no_proof_holds_against_a_root_that_is_not_of_the_rows(copy: Path) -> None:
+    file = copy / "corpus" / "merkle.json"
+    tree = json.loads(file.read_text())
+    file.write_text(json.dumps({**tree, "root": "0" * 64}))
+
+    result = ask(copy / "corpus", "--inclusion", swhids(copy / "corpus")[0])
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["holds"] is False
+    assert "merkle.json was changed" in result.stderr
+
+
+def test_a_document_that_is_not_there_has_no_proof(run: Path) -> None:
+    with pytest.raises(InputError, match=r"swh:1:cnt:0+ is not in"):
+        ask(run / "corpus", "--inclusion", "swh:1:cnt:" + "0" * 40)
+
+
+def test_a_corpus_without_a_root_has_no_proof(tmp_path: Path) -> None:
+    plain_corpus(tmp_path / "corpus", [source_file("a.py", "x = 1\n")])
+
+    with pytest.raises(ArtifactError, match=r"has no merkle\.json"):
+        ask(tmp_path / "corpus", "--inclusion", "swh:1:cnt:" + "0" * 40)
+
+
+def test_licences_that_are_not_on_the_list_are_counted_and_shown(run: Path) -> None:
+    assert ask(run / "index", "--allow", "MIT").exit_code == 0
+
+    refused = ask(run / "corpus", "--allow", "Apache-2.0", "--allow", "BSD-3-Clause")
+
+    assert refused.exit_code == 3
+    assert "policy: " in refused.stdout
+    assert (
+        f"has {len(swhids(run / 'corpus'))} files under MIT, the first: MIT (text of LICENSE): MIT is" in refused.stdout
+    )
+    assert refused.stdout.endswith("not allowed\n")
+
+
+def test_the_licences_of_a_missing_corpus_are_read_from_the_index(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "index", tmp_path / "index")
+    pin = artifact.read(run / "corpus").id
+
+    result = ask(tmp_path / "index", "--allow", "Apache-2.0", "--pin", pin)
+
+    assert result.exit_code == 3
+    assert "files under MIT" in result.stdout
+
+
+def test_a_policy_file_says_what_a_recipe_says(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text('[licenses]\nbase = "blue_oak"\ndeny = ["MIT"]\n[opt_outs]\nwithin_days = 30\n')
+
+    result = ask(run / "corpus", "--policy", file, "--json")
+
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["verdict"]) == (3, "policy")
+    assert ["MIT is denied" in found["objections"][0]["message"], len(found["objections"])] == [True, 2]
+    assert "without an opt-out list" in found["objections"][1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ("[licences]\n", [], r"no table \[licences\]"),
+        ('[licenses]\nallow = ["MIT"]\n', ["--allow", "MIT"], "both say what is allowed"),
+        ("[opt_outs]\ndays = 3\n", [], "no setting 'days'"),
+        ("[opt_outs]\nwithin_days = -3\n", [], "must not be negative"),
+        ('[licenses]\nallow = ["MITT"]\n', [], "no SPDX licence ids"),
+    ],
+)
+def test_a_wrong_policy_is_refused(content: str, options: list[str], message: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text(content)
+
+    with pytest.raises(ConfigError, match=message):
+        ask(run / "corpus", "--policy", tmp_path / "policy.toml", *options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "objection"),
+    [
+        ({}, "without an opt-out list"),
+        ({"opt_outs": ("list.csv",)}, "does not say of which day"),
+        ({"opt_outs": ("list.csv",), "opt_outs_as_of": "soon"}, "does not say of which day"),
+        ({"opt_outs": ("list.csv",), "opt_outs_as_of": "2026-01-01"}, "31 days old"),
+        ({"opt_outs": ("list.csv",), "opt_outs_as_of": "2026-01-02"}, None),
+    ],
+)
+def test_opt_outs_must_be_of_late(settings: dict[str, Any], objection: str | None, tmp_path: Path) -> None:
+    corpus = plain_corpus(tmp_path / "corpus", [source_file("a.py", "x = 1\n")], **settings)
+
+    found = verify_chain(corpus, policy=Demands(opt_outs_within_days=30, today=date(2026, 2, 1)))
+
+    assert found.verdict == ("policy" if objection else "holds")
+    assert objection is None or objection in found.objections[0].message
+
+
+def test_what_cannot_be_judged_is_an_objection(tmp_path: Path) -> None:
+    with artifact.create(tmp_path / "model", kind="model", config=Settings(), rooms=("core",)) as draft:
+        (draft.path / "config.json").write_text("{}")
+
+    result = ask(tmp_path / "model", "--allow", "MIT", "--opt-outs-within", "30")
+
+    assert result.exit_code == 3
+    assert "licences are unknown" in result.stdout
+    assert "opt-out lists is unknown" in result.stdout
+
+
+def test_a_taint_is_inherited_and_outweighed_by_a_change(copy: Path) -> None:
+    (copy / "corpus" / "tainted.json").write_text('{"request": "REQ-7"}')
+
+    assert ask(copy / "index").exit_code == 3
+    assert "names request REQ-7" in ask(copy / "index").stdout
+    (copy / "corpus" / "card.md").write_text("other")
+    assert ask(copy / "index").exit_code == 1
+
+
+def test_a_pinned_parent_need_not_be_there(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "index", tmp_path / "index")
+
+    assert ask(tmp_path / "index").exit_code == 2
+    assert ask(tmp_path / "index", "--pin", "0" * 64).exit_code == 2
+    pinned = ask(tmp_path / "index", "--pin", artifact.read(run / "corpus").id)
+    assert pinned.exit_code == 0
+    assert "pinned: the corpus" in pinned.stdout
+    with pytest.raises(InputError, match="is no id"):
+        ask(tmp_path / "index", "--pin", "abc")
+
+
+def test_a_pin_does_not_excuse_another_artefact_in_its_place(copy: Path, tmp_path: Path) -> None:
+    pin = artifact.read(copy / "corpus").id
+    shutil.rmtree(copy / "corpus")
+    plain_corpus(copy / "corpus", [source_file("a.py", "x = 1\n")])
+
+    assert ask(copy / "index", "--pin", pin).exit_code == 1
+
+
+def test_what_was_added_removed_and_changed_between_two_corpora(tmp_path: Path) -> None:
+    first = [source_file(name, f"{name} = 1\n") for name in ("kept.py", "gone.py", "other.py")]
+    second = [source_file("kept.py", "kept.py = 1\n"), source_file("other.py", "2\n"), source_file("new.py", "3\n")]
+    before, after = plain_corpus(tmp_path / "a", first), plain_corpus(tmp_path / "b", second)
+
+    found = compare(before, after)
+
+    assert [(one.path, one.swhid) for one in found.added] == [("new.py", second[2].swhid)]
+    assert [(one.path, one.swhid) for one in found.removed] == [("gone.py", first[1].swhid)]
+    assert [(one.path, one.before, one.after) for one in found.changed] == [
+        ("other.py", (first[2].swhid,), (second[1].swhid,))
+    ]
+    assert found.unchanged == 1
+
+
+def test_differences_are_printed_a_line_each_and_are_no_failure(run: Path, tmp_path: Path, write: Write) -> None:
+    build(tmp_path / "other", write(tmp_path / "project", {**modules(13), "pkg/new.py": module(40)}))
+
+    result = ask("--diff", run / "index", tmp_path / "other")
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert [line.split("  ")[2] for line in lines if line.startswith("added")][-1] == "pkg/new.py"
+    assert lines[-1].endswith("unchanged")
+    same = json.loads(ask("--diff", run / "corpus", run / "corpus", "--json").stdout)
+    assert same == {"added": [], "removed": [], "changed": [], "unchanged": len(swhids(run / "corpus"))}
+
+
+def test_damaged_shards_cannot_be_compared_and_are_named(copy: Path) -> None:
+    (copy / "corpus" / "shards" / "00000.parquet").write_bytes(b"PAR1")
+
+    with pytest.raises(ArtifactError, match=r"00000\.parquet is not readable"):
+        compare(copy / "corpus", copy / "corpus")
+
+
+def test_something_to_verify_must_be_given() -> None:
+    result = CliRunner().invoke(verify, [])
+
+    assert result.exit_code == 2
+    assert "--diff A B" in result.output
+
+
+def test_an_index_is_made_again_and_is_the_same(run: Path) -> None:
+    found = verify_chain(run / "index", redo=dict.fromkeys(STAGES, _again))
+
+    assert (found.verdict, found.problems) == ("holds", [])
+    assert found.notes == [f"{run / 'corpus'} cannot be made again: it is of kind corpus"]
+
+
+def _again(directory: Path, manifest: artifact.Manifest) -> tuple[list[str], list[str]]:
+    return rerun(directory, manifest)
+
+
+@pytest.mark.parametrize("other_code", [False, True])
+def test_a_forged_index_is_found_by_making_it_again(other_code: bool, copy: Path) -> None:
+    rooms = ("core",) if other_code else ("core", "provenance")
+    settings = index.IndexConfig(ngram_tokens=8, window=4)
+    forged = copy / "forged"
+    with artifact.create(
+        forged, kind="index", config=settings, rooms=rooms, parents={"corpus": copy / "corpus"}
+    ) as draft:
+        files = [source_file("a.py", module(3) + module(9))]
+        draft.counts.update(index.write_index(files, draft.path, settings.grams, lambda: None))
+    if other_code:
+        _change_code(forged)
+
+    found = verify_chain(forged, redo={"index": rerun})
+
+    told = found.notes if other_code else [problem.message for problem in found.problems]
+    assert found.verdict == ("holds" if other_code else "tampered")
+    assert any("text.bin: the stage, run again, gives another file" in message for message in told)
+
+
+def _change_code(directory: Path) -> None:
+    file = directory / artifact.MANIFEST
+    statement = json.loads(file.read_bytes())
+    statement["predicate"]["code"]["source_sha256"] = "0" * 64
+    statement["predicate"]["seal"] = artifact._seal(statement)
+    file.write_bytes(artifact.canonical(statement))
+
+
+def test_the_command_makes_again_what_can_be(corpus: Path, tokenizer_directory: Path, tokens_directory: Path) -> None:
+    result = ask(tokens_directory, "--deep")
+
+    assert result.exit_code == 0, result.stdout
+    assert "note: " in result.stdout
+
+
+def test_an_evaluation_is_scored_again_from_its_samples(corpus: Path, tmp_path: Path) -> None:
+    evaluation = _evaluation(tmp_path, corpus)
+
+    assert ask(evaluation, "--deep").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "names"),
+    [
+        ("exact", lambda value: not value, "line 1: exact is"),
+        ("completion", lambda value: "nothing", "infilling.similarity is"),
+        ("truth", lambda value: value + "x", "no held-out file with this hole"),
+        ("line", lambda value: value + 1, "no held-out file with this hole"),
+        ("syntax_valid", lambda value: None, "line 1: syntax_valid is"),
+    ],
+)
+def test_a_sample_that_was_rewritten_is_named(
+    field: str, change: Callable[[Any], Any], names: str, corpus: Path, tmp_path: Path
+) -> None:
+    def rewrite(rows: list[dict[str, Any]]) -> None:
+        rows[0][field] = change(rows[0][field])
+
+    result = ask(_evaluation(tmp_path, corpus, rewrite), "--deep")
+
+    assert result.exit_code == 1
+    assert names in result.stdout
+
+
+def _evaluation(
+    tmp_path: Path, corpus: Path, rewrite: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+) -> Path:
+    """What the stage writes, with a model that repeats the truth every other time."""
+    from starsmith.core.records import HELD_OUT, read_files
+    from starsmith.evaluation.infilling import Filled, choose_holes
+    from starsmith.evaluation.run import EvaluationConfig, _row, figures_of, per_layout
+
+    holes = choose_holes(list(read_files(corpus, split=HELD_OUT)), 6)
+    filled = [
+        Filled(hole, "spm" if number % 2 else "psm", hole.truth if number % 2 else "x y", "stop", 3)
+        for number, hole in enumerate(holes)
+    ]
+    rows = [json.loads(json.dumps(_row(number, one))) for number, one in enumerate(filled)]
+    rewrite(rows)
+    results = {"task": "held-out", "infilling": {**figures_of(filled), "per_layout": per_layout(filled)}}
+    out = tmp_path / "evaluation"
+    with artifact.create(
+        out, kind="evaluation", config=EvaluationConfig(), rooms=("core",), parents={"corpus": corpus}
+    ) as draft:
+        (draft.path / "results.json").write_text(json.dumps(results))
+        (draft.path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        draft.counts.update(holes=len(rows), exact=sum(one.exact for one in filled))
+    return out
+
+
+def test_a_signature_is_demanded_with_a_key(copy: Path, tmp_path: Path) -> None:
+    key, other = _key_pair(tmp_path / "own"), _key_pair(tmp_path / "other")
+
+    unsigned = ask(copy / "index", "--key", key[1])
+    _sign(copy / "index", key[0])
+    signed, by_another = ask(copy / "index", "--key", key[1]), ask(copy / "index", "--key", other[1])
+
+    assert (unsigned.exit_code, signed.exit_code, by_another.exit_code) == (1, 0, 1)
+    assert "is not signed" in unsigned.stdout
+    assert "signed: " in signed.stdout
+    assert "another key" in by_another.stdout
+
+
+def test_what_was_sealed_anew_after_it_was_signed_is_found_by_the_signature(copy: Path, tmp_path: Path) -> None:
+    key = _key_pair(tmp_path / "own")
+    _sign(copy / "corpus", key[0])
+    _change_code(copy / "corpus")
+
+    assert ask(copy / "corpus").exit_code == 0
+    found = json.loads(ask(copy / "corpus", "--key", key[1], "--json").stdout)
+
+    assert (found["verdict"], found["signed"]) == ("tampered", None)
+    assert "manifest.json is not the one" in found["problems"][0]["message"]
+
+
+def _key_pair(stem: Path) -> tuple[Any, Path]:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = Ed25519PrivateKey.generate()
+    public = stem.with_suffix(".pem")
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return key, public
+
+
+def _sign(directory: Path, key: Any) -> None:
+    from starsmith.provenance.signing import sign
+
+    sign(directory, key)
