@@ -95,10 +95,8 @@ READ: dict[str, tuple[bool, str]] = {
     "9c675b59cef2": (False, "ours takes c-ares' NTP for HPND-Netrek; JSON and CC-BY-4.0 of the peer are not granted"),
     "b319e48671f6": (True, "GPL 1 and Python-2.0, where version 3 and that of 2.1.1 are stated"),  # docutils
 }
-PEER_FILES = {True: 60, False: None}
-PEER_TEXTS = {True: 40, False: None}
-ROUNDS = 5
-COMMON = "/usr/share/common-licenses"
+PEER_FILES, PEER_TEXTS = {True: 60, False: None}, {True: 40, False: None}  # quick or not
+ROUNDS, COMMON = 5, "/usr/share/common-licenses"
 _NAME = re.compile(r"(?i)licen[cs]e|copying")
 
 # Deprecated ids for which there is an expression now.
