@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from starsmith.core import artifact
@@ -28,6 +29,14 @@ def config(**settings: Any) -> CorpusConfig:
 def build(out: Path, *places: Path, benchmarks: Path | None = None, **settings: Any) -> artifact.Manifest:
     run(config(**settings), sources=open_sources(places), out=out, benchmarks=benchmarks)
     return artifact.read(out, kind="corpus")
+
+
+def benchmarks_of(out: Path, text: str) -> Path:
+    """An artefact of one benchmark text."""
+    with artifact.create(out, kind="benchmarks", config=config(), rooms=("core",)) as draft:
+        columns = {"benchmark": ["bench"], "task_id": ["7"], "part": ["solution"], "text": [text]}
+        pq.write_table(pa.table(columns), draft.path / "texts.parquet")
+    return out
 
 
 def drops(manifest: artifact.Manifest) -> dict[str, int]:

@@ -58,7 +58,7 @@ KEYWORD_ELSEWHERE = (
 GENERIC = "generic-api-key"
 LEAD, VALUE = r"(?i)[\w.-]{0,50}?", r"([\w.=-]{10,150}|[a-z0-9][a-z0-9+/]{11,}={0,3})"
 GATE_VALUE = r"[\w.=+/-]{10}"
-GENERIC_REACH = 128  # a match begins at most 101 bytes before the end of this, and ends with its line
+GENERIC_REACH = 128  # a match begins at most 110 bytes before the end of this, and ends with its line
 LONGEST_REACH = 2000
 PASSWORDS = ("curl-auth-user", "nuget-config-password", "planetscale-password")
 

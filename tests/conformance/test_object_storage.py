@@ -149,7 +149,7 @@ def test_staging_in_a_bucket_makes_no_difference_and_leaves_nothing(
     local = run(tmp_path / "local", str(tables))
 
     assert remote.id == local.id
-    assert {name.split("/")[3] for name in seen} >= {"read", "shards"}
+    assert {name.split("/")[4] for name in seen} >= {"read", "shards"}
     assert bucket.names("work") == []
 
 
@@ -173,6 +173,21 @@ def test_a_bucket_that_is_not_there_is_a_clear_error(bucket: Bucket, tmp_path: P
     assert "other/nowhere" in caught.value.message
     assert "ever" not in caught.value.message
     assert not (tmp_path / "corpus").exists()
+
+
+def test_a_table_in_a_bucket_whose_rows_end_in_an_error_is_not_there(bucket: Bucket) -> None:
+    table = pa.table({"number": [1, 2, 3]})
+    place = storage.join(bucket.url("places"), "a/0.parquet")
+
+    def fail() -> None:
+        with storage.writing(place, table.schema, storage.STAGED) as write:
+            write(table)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+    assert bucket.names("places/a") == []
 
 
 def test_places_in_a_bucket_are_whole_or_absent(bucket: Bucket, tmp_path: Path) -> None:

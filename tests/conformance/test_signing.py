@@ -15,6 +15,8 @@ from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError
 from starsmith.provenance import keys, model_signing, signing
 
+pytestmark = pytest.mark.slow
+
 WHO = "me@example.org"
 
 

@@ -208,3 +208,16 @@ def test_an_error_in_a_sub_table_names_it(overrides: list[str], message: str) ->
 def test_a_setting_is_no_table() -> None:
     with pytest.raises(ConfigError, match="is a setting, not a table"):
         apply_overrides({"pretrain": {"steps": 1}}, ["pretrain.steps.more=1"], known=KNOWN)
+
+
+def test_a_date_of_toml_is_a_text_as_people_write_it(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[corpus]\nopt_outs_as_of = 2026-01-31\n")
+
+    @dataclass(frozen=True, kw_only=True)
+    class DatedConfig:
+        opt_outs_as_of: str = ""
+
+    built = build(DatedConfig, load_recipe(recipe, known=("corpus",))["corpus"], where="[corpus]")
+
+    assert built.opt_outs_as_of == "2026-01-31"

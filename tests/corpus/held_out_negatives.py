@@ -367,7 +367,7 @@ CREATE TABLE users (id serial PRIMARY KEY, password_hash varchar(255) NOT NULL, 
     "no secrets (packages and lock files)": r"""
 "node_modules/lodash": {
   "version": "4.17.21",
-  "resolved": "https://registry.npmjs.org/lodash/-/lodash-4.17.21.tgz",
+  "resolved": "https://⟨registry.|npmjs.org⟩/lodash/-/lodash-4.17.21.tgz",
   "integrity": "sha512-⟨{b86}⟩=="
 }
 ~~~

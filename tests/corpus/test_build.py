@@ -125,6 +125,7 @@ def test_the_same_sources_give_the_same_corpus_in_any_order(tmp_path: Path, proj
     assert first.seal == again.seal == second.seal
 
 
+@pytest.mark.slow
 def test_units_of_any_size_give_the_same_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build(project.parent / "whole", project)
     cut = trees.plan_units

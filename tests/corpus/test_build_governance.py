@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from builds import SHIPPED, build, config, dropped, drops, module, modules, rows_of
-from starsmith.core import artifact
+from builds import SHIPPED, benchmarks_of, build, dropped, drops, module, modules, rows_of
 from starsmith.core.errors import ArtifactError, InputError
 from starsmith.core.records import read_files, sha256_of
 from worlds import MIT, Write
@@ -39,12 +37,7 @@ def test_a_list_of_opt_outs_that_is_not_there_stops_the_build(tmp_path: Path, pr
 
 @pytest.fixture
 def benchmarks(tmp_path: Path) -> Path:
-    """An artefact of one benchmark text."""
-    out = tmp_path / "benchmarks"
-    with artifact.create(out, kind="benchmarks", config=config(), rooms=("core",)) as draft:
-        columns = {"benchmark": ["bench"], "task_id": ["7"], "part": ["solution"], "text": [module(77)]}
-        pq.write_table(pa.table(columns), draft.path / "texts.parquet")
-    return out
+    return benchmarks_of(tmp_path / "benchmarks", module(77))
 
 
 def test_a_file_that_contains_a_benchmark_text_goes_and_the_match_is_told(

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from builds import build, config, module, modules, rows_of
+from builds import benchmarks_of, build, config, module, modules, rows_of
 from starsmith.core import artifact
 from starsmith.corpus import trees
 from starsmith.corpus.build import run
-from starsmith.corpus.sources import open_source
+from starsmith.corpus.sources import open_source, open_sources
 from worlds import Write
 
 
@@ -153,6 +153,55 @@ def test_only_what_changed_since_is_read_again(tmp_path: Path, project: Path, lo
     again = set(first) & set(logged.log.read_text().splitlines())
     assert len(again) == 1
     assert "step_500_" in rows_of(tmp_path / "corpus")["pkg/m0.py"]["text"]
+
+
+def stop_before_the_end(patch: pytest.MonkeyPatch, out: Path, *places: Path, staging: Path) -> None:
+    """Build until all shards are finished."""
+
+    def fail(corpus: Path) -> None:
+        raise PowerError
+
+    patch.setattr("starsmith.corpus.build.write_tree", fail)
+    with pytest.raises(PowerError):
+        run(config(), sources=open_sources(places), out=out, staging=str(staging))
+    patch.undo()
+
+
+def test_a_file_that_was_renamed_since_has_its_new_name(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, staging = tmp_path / "corpus", tmp_path / "work"
+    stop_before_the_end(monkeypatch, out, project, staging=staging)
+    (project / "pkg" / "m0.py").rename(project / "pkg" / "renamed.py")
+
+    run(config(), sources=open_sources([project]), out=out, staging=str(staging))
+
+    assert "pkg/renamed.py" in rows_of(out)
+    assert "pkg/m0.py" not in rows_of(out)
+
+
+def test_benchmarks_that_come_later_are_kept_out_all_the_same(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, staging = tmp_path / "corpus", tmp_path / "work"
+    text = (project / "pkg" / "m3.py").read_text()
+    stop_before_the_end(monkeypatch, out, project, staging=staging)
+
+    found = benchmarks_of(tmp_path / "benchmarks", text)
+    run(config(), sources=open_sources([project]), out=out, staging=str(staging), benchmarks=found)
+
+    assert "pkg/m3.py" not in rows_of(out)
+    assert artifact.read(out).counts["dropped_contaminated"] == 1
+
+
+def test_what_else_lies_in_the_staging_place_stays(tmp_path: Path, project: Path) -> None:
+    mine = tmp_path / "work" / "thesis.tex"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+
+    run(config(), sources=open_sources([project]), out=tmp_path / "corpus", staging=str(mine.parent))
+
+    assert [path.name for path in mine.parent.iterdir()] == ["thesis.tex"]
 
 
 KILLED = """

@@ -205,6 +205,7 @@ def test_a_copy_is_found_wherever_it_stands(least: int) -> None:
     assert [match.start for match in matches if match is not None] == list(range(40))
 
 
+@pytest.mark.slow
 @given(st.lists(plain_texts, max_size=6), plain_texts, st.integers(24, 45), st.data())
 def test_the_exact_search_is_the_plain_containment(
     texts: list[str], around: str, least: int, data: st.DataObject

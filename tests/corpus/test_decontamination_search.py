@@ -148,6 +148,7 @@ def test_known_hashes_are_found_and_no_others(values: list[int], others: list[in
             assert set(ordered[known.firsts[place] : known.firsts[place + 1]].tolist()) == {int(value)}
 
 
+@pytest.mark.slow
 @given(st.lists(codes, min_size=1, max_size=4), codes, codes, st.data())
 def test_the_near_search_is_the_plain_one(
     texts: list[list[str]], before: list[str], after: list[str], data: st.DataObject

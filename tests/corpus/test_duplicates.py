@@ -110,13 +110,21 @@ def test_the_threshold_means_what_it_says(threshold: float) -> None:
 
 
 def test_with_many_kept_files_only_those_that_share_a_key_are_compared() -> None:
-    many = [text(seed, 60) for seed in range(COMPARED_WITH_ALL + 20)]
-    copy = with_changes(many[-1], 1)
+    def kept(count: int) -> list[Member]:
+        rows = [
+            (np.array([number, 10**6 + number], np.uint64), shingle_set(text(number, 60).encode()))
+            for number in range(count)
+        ]
+        return [Member(number, keys, elements) for number, (keys, elements) in enumerate(rows)]  # fmt: skip
 
-    found = find([*many, copy])
+    def copy_of(member: Member, keys: list[int]) -> Member:
+        return Member(10**5, np.array(keys, np.uint64), member.elements)
 
-    assert list(found) == [len(many)]
-    assert found[len(many)].of == len(many) - 1
+    few, many = kept(COMPARED_WITH_ALL), kept(COMPARED_WITH_ALL + 20)
+
+    assert [gone.of for gone in left_out([*few, copy_of(few[3], [7, 7])], 0.7)] == [3]
+    assert [gone.of for gone in left_out([*many, copy_of(many[3], [7, 7])], 0.7)] == []
+    assert [gone.of for gone in left_out([*many, copy_of(many[3], [7, 10**6 + 3])], 0.7)] == [3]
 
 
 def test_members_without_a_shingle_stay() -> None:

@@ -1,17 +1,19 @@
 """Tasks side by side on this machine, in order, and the one grouping."""
 
-import itertools
 import os
 import pickle
+import signal
+import time
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from starsmith.core.errors import InputError
+from starsmith.core.errors import InputError, StarsmithError
 from starsmith.corpus.engine import IN_PROCESS_BYTES, Engine
 
 
@@ -34,9 +36,6 @@ def refuse(task: Sum) -> int:
     return sum(task.numbers)
 
 
-# Daft leaves the pipes of its processes to the garbage collector.
-unclosed_pipes = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 TASKS = [Sum((number,)) for number in range(12)]
 
 
@@ -52,18 +51,68 @@ def test_outcomes_come_in_the_order_of_the_tasks() -> None:
     assert list(Engine().run(add, TASKS, size_bytes=0)) == list(range(12))
 
 
-@unclosed_pipes
-@pytest.mark.slow
-def test_large_work_goes_to_other_processes_and_small_work_stays() -> None:
-    small = list(Engine().run(process_of, TASKS, size_bytes=IN_PROCESS_BYTES - 1))
-    large = list(Engine().run(process_of, TASKS, size_bytes=IN_PROCESS_BYTES))
+def die(task: Sum) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return sum(task.numbers)
 
+
+def note_and_refuse(task: tuple[Path, int]) -> int:
+    folder, number = task
+    (folder / str(number)).touch()
+    if number == 0:
+        raise InputError("zero is not wanted", hint="give another")
+    time.sleep(0.05)
+    return number
+
+
+@pytest.mark.slow
+def test_large_work_goes_to_other_processes_that_stay_and_small_work_stays_here() -> None:
+    with Engine() as engine:
+        small = list(engine.run(process_of, TASKS, size_bytes=IN_PROCESS_BYTES - 1))
+        large = list(engine.run(process_of, TASKS, size_bytes=IN_PROCESS_BYTES))
+        again = list(engine.run(process_of, TASKS, size_bytes=IN_PROCESS_BYTES))
+
+    if len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("one core: all work stays here")
     assert {process for process, _ in small} == {os.getpid()}
     assert os.getpid() not in {process for process, _ in large}
+    assert {process for process, _ in again} <= {process for process, _ in large}
     assert [total for _, total in large] == [total for _, total in small] == list(range(12))
 
 
-@unclosed_pipes
+@pytest.mark.slow
+def test_the_end_of_one_engine_leaves_another_its_processes() -> None:
+    with Engine() as outer:
+        outcomes = outer.run(add, TASKS, size_bytes=IN_PROCESS_BYTES)
+        first = next(outcomes)
+        with Engine() as inner:
+            assert list(inner.run(add, TASKS, size_bytes=IN_PROCESS_BYTES)) == list(range(12))
+
+        assert [first, *outcomes] == list(range(12))
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_a_clear_error_and_the_engine_goes_on() -> None:
+    with Engine() as engine:
+        if len(os.sched_getaffinity(0)) == 1:
+            pytest.skip("one core: there is no other process")
+        with pytest.raises(StarsmithError, match="ended before its work") as caught:
+            list(engine.run(die, TASKS, size_bytes=IN_PROCESS_BYTES))
+
+        assert "same command again" in (caught.value.hint or "")
+        assert list(engine.run(add, TASKS, size_bytes=IN_PROCESS_BYTES)) == list(range(12))
+
+
+@pytest.mark.parametrize("size_bytes", [0, pytest.param(IN_PROCESS_BYTES, marks=pytest.mark.slow)])
+def test_after_an_error_no_further_task_begins(tmp_path: Path, size_bytes: int) -> None:
+    tasks = [(tmp_path, number) for number in range(40)]
+
+    with Engine() as engine, pytest.raises(InputError, match="zero"):
+        list(engine.run(note_and_refuse, tasks, size_bytes=size_bytes))
+
+    assert len(list(tmp_path.iterdir())) < 20
+
+
 @pytest.mark.parametrize("size_bytes", [0, pytest.param(IN_PROCESS_BYTES, marks=pytest.mark.slow)])
 def test_what_a_user_can_mend_is_raised_as_it_was(size_bytes: int) -> None:
     with pytest.raises(InputError, match="two is not wanted") as caught:
@@ -109,7 +158,7 @@ def test_neither_library_reports_home(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in names:
         monkeypatch.delenv(name, raising=False)
 
-    list(itertools.islice(Engine().run(add, TASKS[:1], size_bytes=0), 1))
+    Engine().meeting_places(np.arange(2), np.ones((2, 1), np.uint64))
 
     assert {name: os.environ[name] for name in names} == dict.fromkeys(names, "0")
 

@@ -1,7 +1,9 @@
 import gzip
 import json
+from dataclasses import fields
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from starsmith.corpus import license_kernels as kernels
 from starsmith.corpus import license_library, license_places
-from starsmith.corpus.license_library import INDEX, LEAST_BEYOND_SPDX
+from starsmith.corpus.license_library import APPENDIX, INDEX, LEAST_BEYOND_SPDX, LEAST_CONTAINMENT
 from starsmith.corpus.license_names import PUBLIC_DOMAIN, by_address, named
 from starsmith.corpus.license_texts import recognise, recognise_file
 from starsmith.corpus.licenses import Finding, find_license, folder_findings
@@ -37,22 +39,47 @@ class TestTheShippedIndex:
 
         assert license_library.packed(license_library.build(license_library.texts())) == packed
 
-    def test_reading_it_back_gives_the_same_library(self) -> None:
-        built = license_library.build(
-            {"MIT": MIT, "LicenseRef-x": MIT + " You may look at it on Sundays only, please."}
-        )
-        shipped = license_library.library()
+    def test_reading_it_back_gives_the_same_library(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        texts = {name: text_of(name) for name in ("MIT", "OpenSSL", "GPL-2.0-only", "Apache-2.0")}
+        texts["LicenseRef-x"] = MIT + " You may look at it on Sundays only, please."
+        built = license_library.build(texts)
+        path = tmp_path / "few.npz"
+        path.write_bytes(license_library.packed(built))
+        monkeypatch.setattr(license_library, "INDEX", str(path))
 
-        assert built.names == ["MIT", "LicenseRef-x"]
-        assert built.least.tolist() == [license_library.LEAST_CONTAINMENT, LEAST_BEYOND_SPDX]
-        assert len(shipped.names) == len(shipped.sets) == len(shipped.times) == len(shipped.own) == len(shipped.sizes)
-        assert (kernels.find(shipped.keys, shipped.keys, shipped.table) == np.arange(len(shipped.keys))).all()
+        read = license_library.shipped.__wrapped__()
+
+        assert built.names == [
+            "MIT",
+            "OpenSSL",
+            "Apache-2.0",
+            "GPL-2.0-only",
+            "LicenseRef-x",
+            f"{APPENDIX}GPL-2.0-only",
+        ]
+        assert built.least.tolist() == [*[LEAST_CONTAINMENT] * 4, LEAST_BEYOND_SPDX, LEAST_CONTAINMENT]
+        assert built.lengths.any(), "a text that repeats itself far apart is among them"
+        for field in fields(license_library.Library):
+            assert same_content(getattr(read, field.name), getattr(built, field.name)), field.name
+
+    def test_its_table_finds_every_shingle(self) -> None:
+        library = license_library.shipped()
+
+        assert (kernels.find(library.keys, library.keys, library.table) == np.arange(len(library.keys))).all()
 
     @pytest.mark.slow
     def test_most_texts_beyond_spdx_are_recognised_alone_under_their_own_name(self) -> None:
         wrong = [name for name, text in beyond_spdx().items() if name not in recognise(text)]
 
         assert len(wrong) <= 0.03 * len(beyond_spdx())
+
+
+def same_content(one: object, other: object) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_content, one, other))
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    return one == other
 
 
 class TestTextsThatSpdxDoesNotHave:
@@ -91,6 +118,9 @@ class TestBundles:
         [
             ("License: 3-clause BSD", "BSD-3-Clause"),
             ("License: http://www.apache.org/licenses/LICENSE-2.0", "Apache-2.0"),
+            ("License: http://www.opensource.org/licenses/mit-license.php", "MIT"),
+            ("License: https://opensource.org/licenses/MIT.", "MIT"),
+            ("License: https://opensource.org/licenses/GPL-2.0", "GPL-2.0-only"),
             ("License: Zope Public License (ZPL) Version 2.1", "ZPL-2.1"),
             ("License: GPL-3.0-or-later WITH GCC-exception-3.1", "GPL-3.0-or-later WITH GCC-exception-3.1"),
             ("License: GPL-2+", "GPL-2.0-or-later"),
@@ -100,6 +130,9 @@ class TestBundles:
     )
     def test_a_line_that_declares_a_licence_is_read(self, line: str, name: str) -> None:
         assert name in recognise(f"Name: a library\nFiles: lib/*\n{line}\nCopyright: somebody\n")
+
+    def test_a_line_with_an_address_that_names_no_licence_declares_none(self) -> None:
+        assert recognise("Name: a library\nLicense: http://www.opensource.org/licenses/bsd-license.php\n") == ()
 
     def test_headings_over_lists_of_files_are_read_beside_a_text(self) -> None:
         lists = "\n\nBSD 3-Clause\n------------\na/b.js\n\nEclipse Public License (EPL) 2.0\n-----\nc.jar\n"
@@ -175,6 +208,45 @@ class TestGnuLicences:
         assert set(recognise(f"{text_of('MPL-1.1')} Alternatively, it {offer}")) == {"MPL-1.1", "LGPL-2.1-or-later"}
 
 
+LINKING = (
+    "As a special exception, the copyright holders give you permission to link this library with independent modules to"
+    " produce an executable, regardless of the license terms of these independent modules."
+)
+
+
+class TestExceptions:
+    def test_beside_an_lgpl_an_exception_names_no_gpl(self) -> None:
+        notice = "It is under the terms of the GNU Lesser General Public License, version 3 or any later version."
+
+        assert recognise(f"{notice} {LINKING}") == ("LGPL-3.0-or-later",)
+        assert recognise(f"{text_of('LGPL-3.0-only')}\n\n{LINKING}") == ("LGPL-3.0-only",)
+
+    def test_beside_a_gpl_it_stands_with_it_whatever_else_is_there(self) -> None:
+        notice = "It is under GNU GPLv2+ or GNU LGPLv3+ ."
+
+        assert set(recognise(f"{notice} {LINKING}")) == {
+            "GPL-2.0-or-later WITH Classpath-exception-2.0",
+            "LGPL-3.0-or-later",
+        }
+
+    def test_alone_it_names_the_licence_that_it_was_written_for(self) -> None:
+        assert recognise(LINKING) == ("GPL-2.0-only WITH Classpath-exception-2.0",)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("The MIT License\n", ("MIT",)),
+        ("Apache License, Version 2.0", ("Apache-2.0",)),
+        ('license="MIT",', ()),
+        ("Apache", ()),
+        ("GPL 3 headers are checked", ()),
+    ],
+)
+def test_a_name_alone_is_enough_where_it_is_one(text: str, names: tuple[str, ...]) -> None:
+    assert recognise(text) == names
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
@@ -234,6 +306,32 @@ def test_usual_names_are_known(name: str, expected: str) -> None:
     assert named(name) == expected
 
 
-def test_addresses_of_licences_are_known() -> None:
-    assert by_address("https://opensource.org/licenses/MIT") == "MIT"
-    assert by_address("https://example.org/licenses/MIT") == ""
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://opensource.org/licenses/MIT", "MIT"),
+        ("http://www.opensource.org/licenses/mit-license.php", "MIT"),
+        ("http://www.opensource.org/licenses/mit-license.html).", "MIT"),
+        ("https://opensource.org/licenses/mit.", "MIT"),
+        ("https://opensource.org/license/mit/", "MIT"),
+        ("https://opensource.org/license/apache-2-0", "Apache-2.0"),
+        ("http://opensource.org/licenses/apache2.0.php", "Apache-2.0"),
+        ("http://www.apache.org/licenses/LICENSE-2.0.txt", "Apache-2.0"),
+        ("http://www.opensource.org/licenses/isc-license.txt", "ISC"),
+        ("https://opensource.org/license/isc-license-txt", "ISC"),
+        ("http://www.opensource.org/licenses/zlib-license.php The zlib/libpng License", "Zlib"),
+        ("http://www.opensource.org/licenses/mozilla1.1.php", "MPL-1.1"),
+        ("https://spdx.org/licenses/BSD-3-Clause-No-Nuclear-License.html", "BSD-3-Clause-No-Nuclear-License"),
+        ("https://opensource.org/licenses/gpl-2.0.php", "GPL-2.0-only"),
+        ("https://licenses.nuget.org/BSD-3-Clause", "BSD-3-Clause"),
+        *(
+            ("http://www.opensource.org/licenses/" + name, "")
+            for name in ("bsd-license.php", "gpl-license", "index.php")
+        ),
+        ("https://licenses.nuget.org/GPL-2.0-only%20OR%20MIT", ""),
+        ("https://example.org/licenses/MIT", ""),
+        ("https://spdx.org/licenses/" + "-" * 100_000 + "a", ""),
+    ],
+)
+def test_addresses_of_licences_are_known(address: str, expected: str) -> None:
+    assert by_address(address) == expected

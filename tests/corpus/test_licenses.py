@@ -233,7 +233,7 @@ class TestKernelsAgainstPlainPython:
 
     @pytest.mark.parametrize("name", ["MIT", "Apache-2.0", "Python-2.0.1"])
     def test_counts_are_those_of_sets(self, name: str) -> None:
-        library = license_library.library()
+        library = license_library.shipped()
         own = kernels.shingles(license_library.words(text_of(name).lower()))
 
         numbers = np.sort(kernels.find(own, library.keys, library.table))
@@ -434,6 +434,11 @@ class TestDeclaredInManifests:
                 "Apache-2.0",
             ),
             ("x.nuspec", '<package><metadata><license type="expression">MIT</license></metadata></package>', "MIT"),
+            (
+                "x.nuspec",
+                "<package><metadata><licenseUrl>https://licenses.nuget.org/MIT%20OR%20ISC</licenseUrl></metadata></package>",
+                "MIT OR ISC",
+            ),
             (
                 "x.nuspec",
                 "<package><metadata><licenseUrl>https://licenses.nuget.org/MIT</licenseUrl></metadata></package>",

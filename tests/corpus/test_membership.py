@@ -244,3 +244,17 @@ def test_without_a_corpus_the_folder_must_be_one(tables: Path, tmp_path: Path, m
 
     assert isinstance(nowhere.exception, InputError)
     assert inside.exit_code == 0
+
+
+def test_a_file_whose_owner_and_repository_have_one_name_is_told_once(tmp_path: Path, write: Write) -> None:
+    build(tmp_path / "corpus", write(tmp_path / "redis" / "redis", {"LICENSE": MIT, "a.py": module(1)}))
+    row = {"repository": "https://github.com/redis/redis", "path": "redis.c", "stage": "duplicates"}
+    row |= {"reason": "duplicate", "detail": "of https://github.com/redis/redis:a.py"}
+    write(tmp_path / "corpus" / "run", {"dropped.jsonl": json.dumps(row) + "\n"})
+
+    assert found(tmp_path / "corpus", "redis/redis").left_out_count == 1
+
+
+def test_a_path_that_is_not_there_is_not_taken_for_a_name() -> None:
+    with pytest.raises(InputError, match="no file that is there"):
+        ask("lib/python3/__future__.py")

@@ -151,6 +151,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(cells=st.lists(VALUES, max_size=4), metadata=VALUES)
 def test_arbitrary_cells_never_raise_and_offsets_point_at_tokens(cells: list[Any], metadata: Any) -> None:
     content = json.dumps({"nbformat": 4, "metadata": metadata, "cells": [*cells, code("x")]}).encode()

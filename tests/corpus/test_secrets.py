@@ -3,14 +3,22 @@ import json
 import math
 import random
 import string
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from importlib import resources
 from itertools import product
+from pathlib import Path
+from re import _compiler as compiler  # type: ignore[attr-defined]
+from re import _constants as op  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.labelled_secrets import generate, hard_negatives, labelled_set, library_files, private_key, values
+from corpus.labelled_secrets import hard_negatives, labelled_set, library_files, private_key, python_form, values
 from starsmith.corpus.secrets import (
     EMAIL,
     IP_ADDRESS,
@@ -27,26 +35,16 @@ from starsmith.corpus.secrets import (
 )
 
 ALL = frozenset({EMAIL, KEY, PASSWORD, IP_ADDRESS})
-BLOB = (
-    random.Random(1).randbytes(200).hex()
-)  # longer than what is looked at of a value, and than what stands around a match
+# longer than what is looked at of a value, and than what stands around a match
+BLOB = random.Random(1).randbytes(200).hex()
 NOISE = "".join(random.Random(9).choices(string.ascii_letters + string.digits, k=200))
 HEX = random.Random(9).randbytes(100).hex()
 # Texts in which one match, or one part that is looked at, runs into the next, and matches are as long as they can be.
 PIECES = st.sampled_from(
     [
+        *("api_key", "token", "password", "discord", "twitter", "sourcegraph", "curl -u ", "https://user:k3vD9zQ"),
         *(
-            "api_key",
-            "token",
-            "password",
-            "discord",
-            "twitter",
-            "sourcegraph",
-            "curl -u ",
-            "https://user:k3vD9zQ",
             "\r\n",
-        ),
-        *(
             " ",
             "\n",
             " = ",
@@ -64,9 +62,16 @@ PIECES = st.sampled_from(
             "é",
             " " * 200,
             "x\n" * 200,
+        ),
+        *(
+            "a8Kd03mXz91L",
+            "0123456789abcdef" * 2,
+            "AKIA7QWERTYUIOPASDFG",
+            "52.94.236.248",
+            "2a01:4f8",
+            ":1c0c::2",
             ".7",
         ),
-        *("a8Kd03mXz91L", "0123456789abcdef" * 2, "AKIA7QWERTYUIOPASDFG", "52.94.236.248", "2a01:4f8", ":1c0c::2"),
         *(
             "pass",
             "db_pass",
@@ -104,6 +109,7 @@ def found(text: str) -> list[tuple[str, str]]:
     return [(span.kind, data[span.start : span.end].decode()) for span in scanner(ALL).find(data)]
 
 
+@pytest.mark.slow
 def test_every_rule_is_applied_to_samples_of_its_pattern() -> None:
     samples = [sample for sample in labelled_set(0) if sample.value is not None]
 
@@ -132,6 +138,7 @@ def test_hyperscan_and_re2_alone_find_the_same() -> None:
     assert [fast.find(text) for text in texts] == [plain.find(text) for text in texts]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(ASSIGNMENTS | ADDRESSES | PIECES, max_size=12))
 def test_looking_only_near_the_gates_finds_what_a_run_over_the_whole_file_finds(pieces: list[str]) -> None:
@@ -141,18 +148,87 @@ def test_looking_only_near_the_gates_finds_what_a_run_over_the_whole_file_finds(
     assert scanner(ALL, prefilter=True).find(data) == scanner(ALL, prefilter=False).find(data)
 
 
-@pytest.mark.slow
-def test_every_match_holds_its_gate_and_lies_within_the_reach() -> None:
-    rng = random.Random(3)
-    for rule in (rule for rule in scanner(ALL).rules if rule.reach):
-        pattern, gate = compile_pattern(rule.pattern), compile_pattern(rule.gate or rule.pattern)
-        for text in (generate(rule.pattern, rng).encode("latin-1", "ignore") for _ in range(10)):
-            for match in pattern.finditer(text):
-                first = gate.search(text, *match.span())
-                line_end = text.find(b"\n", first.end()) + 1 or len(text)
+# what a part of a far match is of, as far as the pattern takes it
+ALPHABETS = (string.ascii_letters + string.digits, string.printable[:95], " \t", "\"'`", "\\\"'", "\n ")
+FAR_MATCHES, WITH_A_HINT, TRIES = 10, 200, 400
 
-                assert first.end() - match.start() <= rule.reach, rule.name
-                assert match.end() <= max(first.end() + rule.reach, line_end), rule.name
+
+def far_matches(rule: Rule, rng: random.Random) -> Iterator[bytes]:
+    """Texts with a match each, most of its parts as long as the pattern lets them be: without end, past the reach."""
+    wanted, tree = WITH_A_HINT if rule.hint else FAR_MATCHES, parser.parse(python_form(rule.pattern))
+    for attempt in range(TRIES):
+        drawn = draw(tree, rule.reach + 50, 1.0 if attempt % 2 else 0.7, rng, ALPHABETS[0])
+        text = b"\n".join((*rule.keywords[:1], drawn.encode(), b"x", b""))
+        if compile_pattern(rule.pattern).search(text):
+            wanted -= 1
+            yield text
+        if not wanted:
+            return
+
+
+def draw(tree: Any, longest: int, share: float, rng: random.Random, letters: str) -> str:
+    """A text for a pattern, this share of its repeats as long as they can be; `longest` ends those without end."""
+    parts = []
+    for kind, argument in tree:
+        if kind is op.BRANCH:
+            parts.append(draw(rng.choice(argument[1]), longest, share, rng, letters))
+        elif kind is op.SUBPATTERN:
+            parts.append(draw(argument[3], longest, share, rng, letters))
+        elif kind in (op.MAX_REPEAT, op.MIN_REPEAT):
+            least, most, inner = argument
+            count = least if rng.random() > share else longest if most is op.MAXREPEAT else most
+            alphabet = rng.choice(ALPHABETS)
+            parts += [draw(inner, longest, share, rng, alphabet) for _ in range(max(count, least))]
+        elif kind is not op.AT:
+            one = (kind, tuple(argument) if isinstance(argument, list) else argument)
+            parts.append(rng.choice(fitting(one, letters) or fitting(one, string.printable)))
+    return "".join(parts)
+
+
+@cache
+def fitting(one: tuple[Any, Any], letters: str) -> str:
+    """Those that a part of a pattern for one byte takes."""
+    kind, argument = one
+    part = parser.SubPattern(parser.State(), [(kind, list(argument) if isinstance(argument, tuple) else argument)])
+    return "".join(filter(compiler.compile(part).match, letters))
+
+
+@pytest.mark.slow
+def test_matches_at_the_far_ends_of_what_patterns_allow_are_found_with_and_without_hyperscan() -> None:
+    pytest.importorskip("hyperscan")
+    rules = tuple(
+        replace(rule, judge=None, **({} if rule.hint else {"entropy": 0.0, "allowed": ()}))  # what a hint relies on
+        for rule in scanner(ALL).rules
+    )
+    fast, plain = Scanner(rules, prefilter=True), Scanner(rules, prefilter=False)
+    texts = {rule.name: list(far_matches(rule, random.Random(rule.name))) for rule in rules}
+
+    lost = [name for name, far in texts.items() if any(fast.find(text) != plain.find(text) for text in far)]
+
+    assert [name for name, far in texts.items() if not far] == []
+    assert lost == []
+
+
+def test_a_vertical_tab_is_a_blank_with_hyperscan_no_more_than_without() -> None:
+    pytest.importorskip("hyperscan")
+    data = b"redis://joe:k3v\vD9zQ@cache:6379/0"
+
+    spans = scanner(ALL, prefilter=True).find(data)
+
+    assert [data[span.start : span.end] for span in spans] == [b"k3v\vD9zQ"]
+    assert spans == scanner(ALL, prefilter=False).find(data)
+
+
+def test_without_a_home_the_compiled_rules_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hyperscan")
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    rule = Rule(name="n", kind=KEY, rank=0, pattern="k[0-9]")
+
+    assert len(Scanner((rule,), prefilter=True).find(b"k1")) == 1
 
 
 def test_matches_far_apart_and_side_by_side_are_all_found_and_each_once() -> None:

@@ -31,6 +31,20 @@ def test_writing_again_replaces_the_whole(tmp_path: Path) -> None:
     assert storage.read_table(place).equals(TABLE.slice(1, 1))
 
 
+def test_a_table_whose_rows_end_in_an_error_is_not_there(tmp_path: Path) -> None:
+    place = str(tmp_path / "a.parquet")
+
+    def fail() -> None:
+        with storage.writing(place, TABLE.schema, storage.STAGED) as write:
+            write(TABLE)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_kept_tables_have_checksums(tmp_path: Path) -> None:
     place = tmp_path / "a.parquet"
     storage.write_table(TABLE, str(place), {**storage.KEPT, "use_dictionary": False})

@@ -279,6 +279,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(VALUES, VALUES)
 def test_arbitrary_json_never_raises_and_offsets_point_at_tokens(value: Any, said: Any) -> None:
     lines = [json.dumps(value).encode(), json.dumps({**REST, "comments_list": said}).encode()]

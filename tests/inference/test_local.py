@@ -161,6 +161,7 @@ def test_a_consumer_that_walks_away_frees_the_model(model: Transformer) -> None:
     assert written(engine, PROMPT, max_tokens=5) == greedy(model, PROMPT, 5)
 
 
+@pytest.mark.slow
 def test_requests_from_several_threads_do_not_mix(model: Transformer) -> None:
     engine = LocalEngine(model)
     prompts = [[seed, *PROMPT] for seed in range(6)]

@@ -11,6 +11,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -122,6 +123,8 @@ def _coerce(value: Any, hint: Any, *, where: str) -> Any:
         return tuple(_coerce(item, typing.get_args(hint)[0], where=where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if hint is str and type(value) is date:  # TOML has dates; a setting has it as people write it
+        return value.isoformat()
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(
             f"{where} = {value!r} is of type {type(value).__name__}, not {hint.__name__}",

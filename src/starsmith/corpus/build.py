@@ -87,7 +87,8 @@ def run(
 
     benchmarks  artefact of texts that no file may contain, by `starsmith evaluate export`
     engine      where the tasks run: this machine by default, or a Ray cluster
-    staging     directory or URL that all workers reach; by default inside the unfinished artefact
+    staging     directory or URL that all workers reach, in which a folder is made and removed; by default the
+                unfinished artefact has it
     """
     _check_place(out, sources)
     parents = {"benchmarks": benchmarks} if benchmarks else {}
@@ -100,7 +101,8 @@ def run(
             out, kind="corpus", config=config, rooms=("core", "corpus"), parents=parents, resume=True
         ) as draft,
     ):
-        place = staging or str(draft.run.resolve() / "staging")
+        own = draft.run.resolve() / "staging"
+        place = storage.join(staging, f"starsmith-{_digest(str(out.resolve()))[:16]}") if staging else str(own)
         build = _Build(rules, running, draft, place)
         draft.filters += [name for name in STAGE_NAMES if name != "read"]
         parts = _read(build, _units(sources, config))
@@ -125,8 +127,8 @@ def _units(sources: Sequence[Source], config: CorpusConfig) -> list[Unit]:
     return [unit for source in ordered for unit in source.units(largest_bytes=config.largest_bytes)]
 
 
-def _read(build: _Build, units: Sequence[Unit]) -> list[str]:
-    """Judge every file; returns the places of the staged tables, in order."""
+def _read(build: _Build, units: Sequence[Unit]) -> list[work.ReadTask]:
+    """Judge every file; returns the tasks, which have the places of the staged tables, in order."""
     code = _digest(source_sha256(("core", "corpus")), to_table(build.config))
     tasks = []
     for number, unit in enumerate(units):
@@ -138,12 +140,12 @@ def _read(build: _Build, units: Sequence[Unit]) -> list[str]:
             build.files += found.rows + len(found.dropped)
             build.dropped += found.dropped
             advance(unit.size_bytes / 1e6, unit.label)
-    return [task.place for task in tasks]
+    return tasks
 
 
-def _decide(build: _Build, parts: Sequence[str]) -> _Decision:
+def _decide(build: _Build, parts: Sequence[work.ReadTask]) -> _Decision:
     """Exact duplicates by content, near ones by comparison; of equal files the one to be kept most stays."""
-    table, keys = ranking.ranked(parts, build.config.duplicates.bands)
+    table, keys = ranking.ranked([part.place for part in parts], build.config.duplicates.bands)
     firsts = ranking.first_of_each(table["identity"])
     of = firsts.copy()
     near = _near_duplicates(build, table, keys, firsts == np.arange(len(firsts)), parts)
@@ -168,7 +170,11 @@ def _drop(build: _Build, table: pa.Table, found: Sequence[Duplicate], stage: str
 
 
 def _near_duplicates(
-    build: _Build, table: pa.Table, keys: NDArray[np.uint64], distinct: NDArray[np.bool_], parts: Sequence[str]
+    build: _Build,
+    table: pa.Table,
+    keys: NDArray[np.uint64],
+    distinct: NDArray[np.bool_],
+    parts: Sequence[work.ReadTask],
 ) -> list[Duplicate]:
     threshold = build.config.duplicates.threshold
     numbers = np.flatnonzero(distinct & keys.any(axis=1))
@@ -205,7 +211,7 @@ def _collect(
     members: NDArray[np.int64],
     labels: NDArray[np.int64],
     buckets: NDArray[np.int64],
-    parts: Sequence[str],
+    parts: Sequence[work.ReadTask],
 ) -> dict[int, list[str]]:
     """Bucket -> places of the shingle sets of its files."""
     part_of, row_of = table["part"].to_numpy()[members], table["row"].to_numpy()[members]
@@ -216,7 +222,7 @@ def _collect(
         numbers = members[chosen]
         tasks.append(
             work.CollectTask(
-                parts[part], row_of[chosen], numbers, labels[numbers], buckets[chosen], place,
+                parts[part].place, row_of[chosen], numbers, labels[numbers], buckets[chosen], place,
                 build.config.duplicates.words,
             )
         )  # fmt: skip
@@ -230,7 +236,7 @@ def _collect(
     return places
 
 
-def _finish(build: _Build, decision: _Decision, parts: Sequence[str]) -> None:
+def _finish(build: _Build, decision: _Decision, parts: Sequence[work.ReadTask]) -> None:
     """Write the shards: the files that stay, in the order of their sources."""
     table, stays = decision.table, np.flatnonzero(decision.stays)
     place_order = np.lexsort((table["row"].to_numpy()[stays], table["part"].to_numpy()[stays]))
@@ -258,6 +264,7 @@ def _common_task(build: _Build, decision: _Decision) -> work.ShardTask:
     held_out = _held_out_bound(config, decision)
     weights = language_weights(config.sampling, _bytes_by_language(decision))
     lists = [Path(name).read_bytes() for name in (*config.opt_outs, *config.malware.yara)]
+    benchmarks = build.rules.benchmarks and artifact.read(build.rules.benchmarks).id
     code = source_sha256(("core", "corpus"))
     return work.ShardTask(
         parts=(),
@@ -266,24 +273,25 @@ def _common_task(build: _Build, decision: _Decision) -> work.ShardTask:
         held_out=held_out,
         weights=weights,
         place=storage.join(build.staging, "shards"),
-        fingerprint=_digest(code, to_table(config), held_out, weights, *lists),
+        fingerprint=_digest(code, to_table(config), held_out, weights, benchmarks, *lists),
     )
 
 
 def _shard_task(
-    common: work.ShardTask, decision: _Decision, numbers: NDArray[np.int64], parts: Sequence[str], shard: int
+    common: work.ShardTask, decision: _Decision, numbers: NDArray[np.int64], parts: Sequence[work.ReadTask], shard: int
 ) -> work.ShardTask:
     table = decision.table.take(pa.array(numbers))
     part_of, row_of = table["part"].to_numpy(), table["row"].to_numpy()
-    chosen = tuple((parts[part], row_of[part_of == part].astype(np.int64)) for part in np.unique(part_of).tolist())
+    chosen = {part: row_of[part_of == part].astype(np.int64) for part in np.unique(part_of).tolist()}
+    read = [(parts[part].fingerprint, rows.tobytes()) for part, rows in chosen.items()]
     sizes = decision.sizes[numbers]
     cluster = pa.array(np.where(sizes > 1, table["swhid"].to_numpy(zero_copy_only=False), None), pa.string())
     return replace(
         common,
-        parts=chosen,
+        parts=tuple((parts[part].place, rows) for part, rows in chosen.items()),
         clusters=pa.table({"cluster": cluster, "cluster_size": pa.array(sizes.astype(np.int32))}),
         place=storage.join(common.place, f"{shard:05d}.parquet"),
-        fingerprint=_digest(common.fingerprint, table["identity"].to_pylist(), cluster.to_pylist(), sizes.tolist()),
+        fingerprint=_digest(common.fingerprint, read, cluster.to_pylist(), sizes.tolist()),
     )
 
 

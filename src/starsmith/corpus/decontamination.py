@@ -109,7 +109,7 @@ class Decontaminator:
         return cls(rows, config)
 
     def check(self, text: str) -> Match | None:
-        """The first exact copy of a benchmark's text, or else the nearest copy, if there is one."""
+        """The longest exact copy of a benchmark's text, or else the nearest copy, if there is one."""
         content = text.encode("utf-8", "surrogatepass")
         data = np.frombuffer(content, np.uint8)
         number, is_exact, share, start, end = _search(data, *self._tables)

@@ -1,8 +1,9 @@
-"""Where the work runs: tasks side by side and one grouping, on this machine or on a Ray cluster, through Daft.
+"""Where the work runs: tasks side by side and one grouping, on this machine or on a Ray cluster.
 
-This is the one module that knows Daft, which schedules the tasks; on this machine a pool of processes does them. A
-task is a picklable value and a module-level function of it; what it reads and writes are Parquet files, so that the
-outcome does not depend on where or how often a task ran. Another engine would have to offer these two functions.
+Here a pool of processes does the tasks and Daft the grouping; on a cluster Daft does both through Ray. This is the one
+module that knows Daft. A task is a picklable value and a module-level function of it; what it reads and writes are
+Parquet files, so that the outcome does not depend on where or how often a task ran. Another engine would have to offer
+these two functions.
 """
 
 import gc
@@ -17,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -56,9 +57,8 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if _processes.cache_info().currsize:
-            _processes().shutdown(cancel_futures=True)
-            _processes.cache_clear()
+        if processes := vars(self).pop("_processes", None):
+            processes.shutdown(cancel_futures=True)
 
     def run(self, function: Callable[[Task], Outcome], tasks: Sequence[Task], *, size_bytes: int) -> Iterator[Outcome]:
         """The outcome of each task, in order, as they come.
@@ -66,22 +66,52 @@ class Engine:
         function    importable by name in another process
         size_bytes  of the content behind all tasks: small work stays in this process, and all of it on one core
 
-        A StarsmithError of a task is raised here; after it no outcome comes.
+        A StarsmithError of a task is raised here; after it no outcome comes, and no further task begins.
         """
-        daft = self._daft()
-        small = len(tasks) < 2 or size_bytes < IN_PROCESS_BYTES
-        stays = small or _cores() == 1 or self.ray_address is not None
-        call = partial(_outcome if stays else _elsewhere, function)
-        if not stays:
-            _processes()  # before the threads that will all ask for them
-        frame = daft.from_pydict({"task": [pickle.dumps(task) for task in tasks]})
         if self.ray_address is not None:
-            frame = frame.into_partitions(max(len(tasks), 1))
-        for row in frame.select(_column(daft, call)(frame["task"]).alias("outcome")).iter_rows():
+            return self._on_ray(function, tasks)
+        if len(tasks) < 2 or size_bytes < IN_PROCESS_BYTES or _cores() == 1:
+            return map(function, tasks)
+        return self._in_processes(function, tasks)
+
+    def _in_processes(self, function: Callable[[Task], Outcome], tasks: Sequence[Task]) -> Iterator[Outcome]:
+        futures = [self._processes.submit(function, task) for task in tasks]
+        try:
+            for future in futures:
+                yield future.result()
+        except BrokenProcessPool:
+            vars(self).pop("_processes")
+            raise StarsmithError(
+                "a worker process ended before its work, perhaps for want of memory",
+                hint="run the same command again, what was done is kept; a script of your own needs its "
+                "`if __name__ == '__main__':`",
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _on_ray(self, function: Callable[[Task], Outcome], tasks: Sequence[Task]) -> Iterator[Outcome]:
+        daft = self._daft()
+
+        def outcomes(batch: Any) -> list[bytes]:
+            return [_outcome(function, task) for task in batch.to_pylist()]
+
+        call = daft.func.batch(return_dtype=daft.DataType.binary(), batch_size=1)(outcomes)
+        frame = daft.from_pydict({"task": [pickle.dumps(task) for task in tasks]}).into_partitions(max(len(tasks), 1))
+        for row in frame.select(call(frame["task"]).alias("outcome")).iter_rows():
             outcome = pickle.loads(row["outcome"])  # noqa: S301 written by our own tasks
             if isinstance(outcome, StarsmithError):
                 raise outcome
             yield outcome
+
+    @cached_property
+    def _processes(self) -> ProcessPoolExecutor:
+        """As many as there are cores, for all rounds of tasks: each loads once what there is to load."""
+        methods = multiprocessing.get_all_start_methods()
+        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+        if hasattr(context, "set_forkserver_preload"):
+            context.set_forkserver_preload([_LOADED_ONCE])
+        return ProcessPoolExecutor(_cores(), mp_context=context, initializer=_prepare)
 
     def meeting_places(self, numbers: NDArray[np.int64], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """(E, 2) pairs (smallest number of a group, another of it) of every group of rows that share a key.
@@ -90,10 +120,12 @@ class Engine:
         keys     (N, K): two rows meet when they share one (those of different bands differ by how they are made)
         """
         daft = self._daft()
-        table = _meeting(numbers, keys)
-        frame, number = daft.from_arrow(table), daft.col("number")
-        if self.ray_address is not None:
-            frame = frame.into_partitions(len(table) // ROWS_OF_A_PARTITION + 1)
+        number = daft.col("number")
+        if self.ray_address is None:
+            frame = daft.from_arrow(_meeting(numbers, keys))
+        else:
+            table = pa.table({"number": np.repeat(numbers, keys.shape[1]), "key": keys.reshape(-1)})
+            frame = daft.from_arrow(table).into_partitions(len(table) // ROWS_OF_A_PARTITION + 1)
         meetings = (
             frame.groupby("key")
             .agg(number.min().alias("first"), number.max().alias("last"))
@@ -116,7 +148,7 @@ class Engine:
 
 
 def _meeting(numbers: NDArray[np.int64], keys: NDArray[np.uint64]) -> pa.Table:
-    """number and key of each row, of those keys that occur more than once: one in five at most."""
+    """number and key of each row, of those keys that occur more than once: few, and spares Daft most of its work."""
     flat = keys.reshape(-1)
     order = np.argsort(flat)
     ordered = flat[order]
@@ -152,44 +184,11 @@ def _knock(address: str) -> None:
         raise InputError(f"no Ray cluster answers at {address}: {error}", hint="ray status") from None
 
 
-def _column(daft: Any, call: Callable[[bytes], bytes]) -> Any:
-    """`call` as a Daft function from a column of pickled tasks to one of pickled outcomes, one task at a time."""
-
-    def outcomes(tasks: Any) -> list[bytes]:
-        return [call(task) for task in tasks.to_pylist()]
-
-    return daft.func.batch(return_dtype=daft.DataType.binary(), batch_size=1)(outcomes)
-
-
 def _outcome(function: Callable[[Any], Any], task: bytes) -> bytes:
     try:
-        return pickle.dumps(function(pickle.loads(task)))  # noqa: S301 made by `run` above
+        return pickle.dumps(function(pickle.loads(task)))  # noqa: S301 made by `_on_ray`
     except StarsmithError as error:
         return pickle.dumps(error)
-
-
-def _elsewhere(function: Callable[[Any], Any], task: bytes) -> bytes:
-    try:
-        return _processes().submit(_outcome, function, task).result()
-    except BrokenProcessPool:
-        lost = StarsmithError(
-            "a worker process was killed, perhaps for want of memory",
-            hint="run the same command again: what was done is kept",
-        )
-        return pickle.dumps(lost)
-
-
-@cache
-def _processes() -> ProcessPoolExecutor:
-    """Processes for all rounds of tasks, as many as there are cores.
-
-    Daft has some of its own for functions, but new ones in each round, and each of those loads all there is to load.
-    """
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if hasattr(context, "set_forkserver_preload"):
-        context.set_forkserver_preload([_LOADED_ONCE])
-    return ProcessPoolExecutor(_cores(), mp_context=context, initializer=_prepare)
 
 
 def _cores() -> int:

@@ -6,7 +6,6 @@ The rules that only StarCoderData had (Li et al. 2023, arXiv 2305.06161) are off
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -82,23 +81,10 @@ Filter = Callable[[FilterInput, FilterConfig], Drop | None]
 
 def first_drop(asked: FilterInput, config: FilterConfig) -> Drop | None:
     """The first objection of any filter, in their order."""
-    for rule in _asked_for(config):
+    for _, rule in FILTERS:
         if (drop := rule(asked, config)) is not None:
             return drop
     return None
-
-
-@lru_cache(maxsize=8)
-def _asked_for(config: FilterConfig) -> tuple[Filter, ...]:
-    """Those that the settings do not turn off."""
-    off = {
-        "extension": not config.extensions_left_out,
-        "stars": config.least_stars is None,
-        "xml": config.xml_elsewhere,
-        "comment_ratio": not config.comment_ratio,
-        "short_tokens": config.least_characters_per_token is None,
-    }
-    return tuple(rule for name, rule in FILTERS if not off.get(name))
 
 
 def left_out_extension(asked: FilterInput, config: FilterConfig) -> Drop | None:

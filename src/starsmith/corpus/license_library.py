@@ -64,7 +64,7 @@ class Library:
 
 
 @cache
-def library() -> Library:
+def shipped() -> Library:
     """Every known licence, from the shipped index."""
     packed = resources.files("starsmith.corpus").joinpath(INDEX).read_bytes()
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from starsmith.corpus import license_names
@@ -25,6 +26,7 @@ _CLASSIFIER = "License :: "
 _GEM = re.compile(
     r"^[^#\n]*?\.licen[cs]es?\s*=\s*(\[[^\]\n]{0,300}\]|%w.[^\n]{0,300}|[\"'][^\"'\n]{0,200}[\"'])", re.MULTILINE
 )
+_NUGET = "https://licenses.nuget.org/"  # before an expression
 _QUOTED = re.compile(r"[\"']([^\"'\n]{1,200})[\"']")
 
 
@@ -172,7 +174,11 @@ def _nuspec(text: str) -> Iterator[str]:
             yield from (one.text or "" for one in licenses if one.get("type") == "expression")
             return
         for url in _children(metadata, "licenseUrl"):
-            yield license_names.by_address((url.text or "").strip())
+            address = (url.text or "").strip()
+            if found := license_names.by_address(address):
+                yield found
+            elif address.startswith(_NUGET):  # others are mostly the repository's own licence file, which is read
+                yield unquote(address.removeprefix(_NUGET))
 
 
 def _xml(text: str) -> ElementTree.Element:

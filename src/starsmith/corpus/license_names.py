@@ -71,12 +71,25 @@ _GNU = re.compile(
     r"(?P<version>\d(?: \d)?)"
     r"(?P<later> ?(?:or|and) (?:any )?(?:later|newer)|\+)?"
 )
+# What names the licence, without the ending of a page or a sentence; isc-license.txt is `isc-license-txt` today.
 _ADDRESS = re.compile(
-    r"^https?://(?:www\.)?(?:licenses\.nuget\.org/|opensource\.org/licenses?/|spdx\.org/licenses/)([^/?#\s]+)"
+    r"https?://(?:www\.)?(?:licenses\.nuget\.org/|opensource\.org/licenses?/|spdx\.org/licenses/)"
+    r"([\w.+-]{1,80}?)(?:[.-](?:php|html?|txt))?[^\w+]{0,4}(?=[/?#\s]|$)"
 )
-_APACHE_ADDRESS = re.compile(r"^https?://(?:www\.)?apache\.org/licenses/LICENSE-2\.0", re.IGNORECASE)
+# Names in old addresses of opensource.org that are neither ids nor usual names. Not there: bsd-license, gpl-license,
+# lgpl-license and artistic-license, which do not say which version they mean.
+_OLD_ADDRESSES = {
+    "apache2.0": "Apache-2.0",
+    "mozilla1.0": "MPL-1.0",
+    "mozilla1.1": "MPL-1.1",
+    "eclipse-1.0": "EPL-1.0",
+    "cddl1": "CDDL-1.0",
+    "cpl1.0": "CPL-1.0",
+    "uoi-ncsa": "NCSA",
+}
+_APACHE_ADDRESS = re.compile(r"https?://(?:www\.)?apache\.org/licenses/license-2\.0")
 _SHORT_FORM = re.compile(r" ?\([\w .-]{2,12}\)")
-_VERSIONS = {"GPL": ("1.0", "2.0", "3.0"), "LGPL": ("2.0", "2.1", "3.0"), "AGPL": ("1.0", "3.0")}
+GNU_VERSIONS = {"GPL": ("1.0", "2.0", "3.0"), "LGPL": ("2.0", "2.1", "3.0"), "AGPL": ("1.0", "3.0")}
 
 
 def plain(name: str) -> str:
@@ -94,7 +107,7 @@ def named(name: str) -> str:
         later = gnu["later"] or "+" in words or "or later" in words
         found = f"{family}-{number}-{'or-later' if later else 'only'}"
         found += " WITH Classpath-exception-2.0" if "classpath exception" in words else ""
-        return found if number in _VERSIONS[family] else ""
+        return found if number in GNU_VERSIONS[family] else ""
     if found := _NAMES.get(words) or _by_id().get(words, ""):
         return found
     shorter = _SHORT_FORM.sub("", name)  # Eclipse Public License (EPL) 2.0
@@ -103,15 +116,16 @@ def named(name: str) -> str:
 
 def by_address(address: str) -> str:
     """The id in the address of a licence's text, "" for another address."""
-    if found := _ADDRESS.match(address):
-        return found[1]
-    return "Apache-2.0" if _APACHE_ADDRESS.match(address) else ""
+    lower = address.lower()
+    if found := _ADDRESS.match(lower):
+        return ids_by_lower().get(found[1]) or _OLD_ADDRESSES.get(found[1]) or named(found[1])
+    return "Apache-2.0" if _APACHE_ADDRESS.match(lower) else ""
 
 
 @cache
 def ids_by_lower() -> dict[str, str]:
     """The ids of SPDX's texts by their lower case."""
-    names = license_library.library().names
+    names = license_library.shipped().names
     return {name.lower(): name for name in names if not name.startswith((APPENDIX, "LicenseRef-"))}
 
 

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 from functools import cache
 from itertools import islice
 
-from starsmith.corpus.license_names import PROPRIETARY, PUBLIC_DOMAIN, by_address, ids_by_lower, named
+from starsmith.corpus import license_names
+from starsmith.corpus.license_names import GNU_VERSIONS, PROPRIETARY, PUBLIC_DOMAIN, by_address, ids_by_lower, named
 
 COMMONS_CLAUSE = "LicenseRef-Commons-Clause"
 LONGEST_NAME = 40  # characters of a file that holds a licence's name and nothing else
@@ -24,7 +25,6 @@ _ALSO_GPL = re.compile(
 )  # GNU GPLv2+ or GNU GPLv3+
 _VERSION = re.compile(r"(?:\bversion|\bv\.?|gplv?-?) ?(\d(?:\.\d)?)")
 _OR_LATER = re.compile(r"\b(?:any|or) (?:later|newer)\b|\bat your option\b|gplv?-?\d(?:\.\d)?\+")
-_GPL_VERSIONS = {"GPL": ("1.0", "2.0", "3.0"), "LGPL": ("2.0", "2.1", "3.0"), "AGPL": ("1.0", "3.0")}
 _EARLIEST = {"GPL": "1.0", "LGPL": "2.1", "AGPL": "1.0"}
 _LETTERS = {"lesser ": "L", "library ": "L", "affero ": "A", "l": "L", "a": "A", "": ""}
 _RESTRICTIONS = (  # a word without which it is not there, wording, id
@@ -95,88 +95,40 @@ LONGEST_MENTIONING = 2_000  # characters of a licence file that names its licenc
 _APPLYING = re.compile(r"how to apply these terms to your new.{0,2500}")  # a GPL's appendix with changes
 _DECLARED = re.compile(r"\blicen[cs]e: ([a-z0-9.+-]+(?: (?:and|or|with) [a-z0-9.+-]+){0,5})")  # License: MIT
 _TAGGED = re.compile(r"spdx-licen[cs]e-identifier: ([a-z0-9.+-]+(?: (?:and|or|with) [a-z0-9.+-]+){0,5})")
-_DEBIAN = re.compile(r"([al]?gpl)-([123](?:\.[01])?)(\+?)$")  # GPL-2+
-_NAMED_ALONE = {
-    **dict.fromkeys(("apache 2.0", "apache-2.0", "apache license 2.0", "apache license, version 2.0"), "Apache-2.0"),
-    **dict.fromkeys(("mit", "mit license", "the mit license"), "MIT"),
-    **dict.fromkeys(("bsd-3-clause", "bsd 3-clause license"), "BSD-3-Clause"),
-    **dict.fromkeys(("bsd-2-clause", "bsd 2-clause license"), "BSD-2-Clause"),
-    **dict.fromkeys(("isc", "isc license"), "ISC"),
-    "unlicense": "Unlicense",
-    "mpl-2.0": "MPL-2.0",
-}
-# A word and the wording of an exception, the licence it belongs to, its id, and the licence when none is named beside.
+# Debian's names of licences that are no ids: GPL-2+
+_DEBIAN = re.compile(r"(?:[al]?gpl-[123](?:\.[01])?\+?|expat|public-domain)$")
+# What may be all that a file holds; a bare `Apache` may be any word.
+_ALONE = frozenset(("apache 2 0", "mit", "bsd 3 clause", "bsd 2 clause", "isc", "unlicense", "mpl 2 0"))
+_NAME = re.compile(r"\s*\w[\w.,+ -]*")  # without what code has: `license="MIT"` is no name alone
+# A word and the wording of an exception, its id, and its licence; with a version, that is named where none is beside.
 _EXCEPTIONS = (
+    ("llvm", r"with (?:the )?llvm.exceptions?|llvm exceptions to the apache", "LLVM-exception", "Apache"),
+    ("independent modules", r"link this library with independent modules", "Classpath-exception-2.0", "GPL-2.0-only"),
+    ("gcc runtime", r"gcc runtime library exception.{1,40}?version 3\.1", "GCC-exception-3.1", "GPL-3.0-only"),
     (
-        "llvm",
-        re.compile(r"with (?:the )?llvm.exceptions?|llvm exceptions to the apache"),
-        "Apache",
-        "LLVM-exception",
-        "",
-    ),
-    (
-        "independent modules",
-        re.compile(r"link this library with independent modules"),
-        "GPL",
-        "Classpath-exception-2.0",
-        "GPL-2.0-only",
-    ),
-    (
-        "gcc runtime",
-        re.compile(r"gcc runtime library exception.{1,40}?version 3\.1"),
-        "GPL",
-        "GCC-exception-3.1",
-        "GPL-3.0-only",
-    ),
-    (
-        "compiled version of this",
-        re.compile(r"unlimited permission to link the compiled version of this (?:file|library)"),
-        "GPL",
+        "to link",
+        r"unlimited permission to link the compiled version of this (?:file|library)",
         "GCC-exception-2.0",
         "GPL-2.0-only",
     ),
+    ("configure script", r"autoconf configure script exception version 3\.0", "Autoconf-exception-3.0", "GPL-3.0-only"),
+    ("autoconf", r"configure scripts that are the output of autoconf", "Autoconf-exception-2.0", "GPL-2.0-only"),
+    ("bison parser", r"contains part or all of the bison parser skeleton", "Bison-exception-2.2", "GPL-2.0-only"),
+    ("this font", r"create a document which uses this font", "Font-exception-2.0", "GPL-2.0-only"),
     (
-        "autoconf configure script",
-        re.compile(r"autoconf configure script exception version 3\.0"),
-        "GPL",
-        "Autoconf-exception-3.0",
-        "GPL-3.0-only",
-    ),
-    (
-        "output of autoconf",
-        re.compile(r"configure scripts that are the output of autoconf"),
-        "GPL",
-        "Autoconf-exception-2.0",
-        "GPL-2.0-only",
-    ),
-    (
-        "bison parser skeleton",
-        re.compile(r"contains part or all of the bison parser skeleton"),
-        "GPL",
-        "Bison-exception-2.2",
-        "GPL-2.0-only",
-    ),
-    (
-        "uses this font",
-        re.compile(r"create a document which uses this font"),
-        "GPL",
-        "Font-exception-2.0",
-        "GPL-2.0-only",
-    ),
-    (
-        "public header files",
-        re.compile(r"permission is hereby granted for all public header files"),
-        "MIT",
+        "header files",
+        r"permission is hereby granted for all public header files",
         "LicenseRef-scancode-musl-exception",
-        "",
+        "MIT",
     ),
-    ("optional exception", re.compile(r"optional exception to the license"), "MIT", "fmt-exception", ""),
+    ("exception", r"optional exception to the license", "fmt-exception", "MIT"),
 )
 
 
 def named_alone(text: str) -> str:
     """The licence whose name is all that a file holds, "" where it holds more."""
-    return _NAMED_ALONE.get(text.strip().lower(), "") if len(text) <= LONGEST_NAME else ""
+    is_name = len(text) <= LONGEST_NAME and _NAME.fullmatch(text.rstrip()) and license_names.plain(text) in _ALONE
+    return named(text) if is_name else ""
 
 
 def beside(whole: list[str], rest: str, within: Collection[str] = ()) -> tuple[str, ...]:
@@ -241,7 +193,7 @@ def _declared_lines(rest: str) -> Iterator[str]:
         for found in islice(_DECLARING.finditer(rest), MOST_NOTICES):
             written = found[1].strip()
             if name := by_address(written) or named(written):
-                yield ids_by_lower().get(name.lower(), name)
+                yield name
 
 
 def _headings(rest: str) -> Iterator[str]:
@@ -277,17 +229,12 @@ def _otherwise(word: str) -> str:
     """The id for Debian's name of a licence, or for one of somebody's own."""
     if word.startswith("licenseref-"):
         return f"LicenseRef-{word.removeprefix('licenseref-')}"
-    found = _DEBIAN.match(word)
-    if found is None:
-        return {"expat": "MIT", "public-domain": PUBLIC_DOMAIN}.get(word, "")
-    number = found[2] if "." in found[2] else f"{found[2]}.0"
-    family = found[1].upper()
-    return f"{family}-{number}-{'or-later' if found[3] else 'only'}" if number in _GPL_VERSIONS[family] else ""
+    return named(word) if _DEBIAN.match(word) else ""
 
 
 @cache
 def _exceptions_by_lower() -> dict[str, str]:
-    return {exception.lower(): exception for _, _, _, exception, _ in _EXCEPTIONS}
+    return {exception.lower(): exception for _, _, exception, _ in _EXCEPTIONS}
 
 
 def _gpl(plain: str, found: re.Match[str]) -> str:
@@ -295,7 +242,7 @@ def _gpl(plain: str, found: re.Match[str]) -> str:
     around = plain[found.start("kind") if found["kind"] == "" else found.start() : found.end() + 250]
     version = _VERSION.search(around)
     number = (version[1] if "." in version[1] else f"{version[1]}.0") if version else ""
-    if number not in _GPL_VERSIONS[family]:
+    if number not in GNU_VERSIONS[family]:
         # Section 9 of the GPL: where no version is named, the recipient may choose any.
         earliest = "2.0" if found["kind"] == "library " else _EARLIEST[family]
         return f"{family}-{earliest}-or-later"
@@ -304,14 +251,14 @@ def _gpl(plain: str, found: re.Match[str]) -> str:
 
 def _with_exceptions(names: list[str], plain: str) -> list[str]:
     """The names, with the exceptions in the wording beside the licences that they belong to."""
-    for cue, pattern, family, exception, written_for in _EXCEPTIONS:
-        if cue in plain and pattern.search(plain):
+    for cue, wording, exception, licence in _EXCEPTIONS:
+        if cue in plain and re.search(wording, plain):
+            family = _family(licence)
+            of_family = [name for name in names if _family(name) == family]
             # A GPL without a version is what the exception's own text says of it.
-            own = [name for name in names if _family(name) == family and name != "GPL-1.0-or-later"]
+            own = [name for name in of_family if name != "GPL-1.0-or-later"]
             others = [name for name in names if _family(name) != family]
-            with_it = (name if " WITH " in name else f"{name} WITH {exception}" for name in own)
-            names = [
-                *others,
-                *(with_it if own else filter(None, [f"{written_for} WITH {exception}" if written_for else ""])),
-            ]
+            if not own and "-" in licence and (of_family or "LGPL" not in map(_family, others)):
+                own = [licence]  # beside an LGPL alone the wording belongs to that
+            names = [*others, *(name if " WITH " in name else f"{name} WITH {exception}" for name in own)]
     return names

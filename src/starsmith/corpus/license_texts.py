@@ -44,7 +44,7 @@ def recognise_anew(text: str) -> tuple[str, ...]:
     """The same, whatever was asked before."""
     if name := license_notices.named_alone(text):
         return (name,)
-    whole, rest = whole_texts(text.lower(), license_library.library())
+    whole, rest = whole_texts(text.lower(), license_library.shipped())
     within = [_WITHIN[name] for name in whole if name in _WITHIN]
     return license_notices.beside(whole, rest, within)
 
@@ -56,7 +56,7 @@ def recognise_file(text: str) -> tuple[str, ...]:
 
 def known_licenses() -> list[str]:
     """Ids of the licences whose texts are known."""
-    return [name for name in license_library.library().names if not name.startswith(APPENDIX)]
+    return [name for name in license_library.shipped().names if not name.startswith(APPENDIX)]
 
 
 def whole_texts(lower: str, library: Library) -> tuple[list[str], str]:

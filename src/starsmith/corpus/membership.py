@@ -147,6 +147,11 @@ def ask(what: str) -> Question:
             f"{what!r} is ambiguous: a file is so called, and an owner or a repository may be",
             hint=f"write ./{what} for the file, or a URL such as https://github.com/{what} for the other",
         )
+    if "://" not in what and ":" not in what and what.count("/") > 1:
+        raise InputError(
+            f"{what!r} is no file that is there, and no owner or owner/repo",
+            hint="check the path, or give the URL of a repository in a group: https://gitlab.com/group/sub/repo",
+        )
     if target.path:
         raise InputError(f"{what!r} names a path in a repository", hint="give the repository, or a copy of the file")
     return Question(what, NAME, names=OptOuts(repositories={target.repository: Entry(what, "", "", "")}))
@@ -320,14 +325,16 @@ def _chunks(listed: Path) -> Iterator[bytes]:
 def _lines_with(needles: Sequence[bytes], chunk: bytes) -> Iterator[bytes]:
     """The lines of copies that have one of the needles, in any case."""
     lowered = chunk.lower()
+    found: dict[int, bytes] = {}  # by its place: a line may have several
     for needle in needles:
         place = lowered.find(needle)
         while place >= 0:
             first, end = chunk.rfind(b"\n", 0, place) + 1, chunk.find(b"\n", place)
             end = end if end >= 0 else len(chunk)
             if chunk.find(_COPY, first, end) >= 0:
-                yield chunk[first:end]
+                found[first] = chunk[first:end]
             place = lowered.find(needle, end)
+    yield from (found[place] for place in sorted(found))
 
 
 def _rows_of(lines: Iterable[bytes]) -> Iterator[dict[str, str]]:

@@ -14,14 +14,14 @@ from starsmith.corpus.secrets import A_PASSWORD, KEY, KNOWN_KEY, PASSWORD, Judge
 _NAME = r"(?:password|passwd|passphrase|passwort|kennwort|pwd)"
 _SHORT = r"(?:(?:\b|[_.-])pass|(?-i:[a-z0-9]Pass))"  # also other things, so more is asked of its value
 _CLOSED = r"(?:\\?[\"'\x60]|\]){0,4}"  # a name in quotes, a name in brackets
-_ENDS = rf"{_CLOSED}[ \t]{{0,20}}"
+ENDS = rf"{_CLOSED}[ \t]{{0,20}}"
 # An assignment of any language: = := => : == and an optional type between; then the value in quotes, also in quotes
 # that are escaped because the code stands in a string itself.
-_ASSIGNED = r"(?::[ \t]{0,4}[\w.\[\]| ]{1,30}?)?(?:={1,3}|:=|=>|:)[ \t]{0,20}[a-z@$]{0,2}"
+ASSIGNED = r"(?::[ \t]{0,4}[\w.\[\]| ]{1,30}?)?(?:={1,3}|:=|=>|:)[ \t]{0,20}[a-z@$]{0,2}"
 _QUOTED = "|".join(
     rf"\\?{quote}((?:[^\\\r\n{quote}]|\\[^\r\n{quote}]){{4,200}})\\?{quote}" for quote in ('"', "'", r"\x60")
 )
-_QUOTE = r"\\?[\"'\x60]"
+QUOTE = r"\\?[\"'\x60]"
 _FIRST, _MORE = r"[^\s\"'\x60;,#(){}\[\]<>$%&|=]", r"[^\s\"'\x60;,(){}\[\]<>|]"
 _LINE_START = r"^[ \t]{0,60}(?:(?:#|//|\*|-)[ \t]{0,20})?"
 
@@ -61,7 +61,7 @@ def _assignments() -> tuple[Rule, ...]:
     return (
         _rule(
             "password-quoted",
-            rf"(?i){_NAME}[_-]?[0-9]{{0,2}}{_ENDS}{_ASSIGNED}(?:{_QUOTED})",
+            rf"(?i){_NAME}[_-]?[0-9]{{0,2}}{ENDS}{ASSIGNED}(?:{_QUOTED})",
             gate=rf"(?i){_NAME}[_0-9\\\"'\x60\] \t-]*[:=][^\r\n]*[\"'\x60][^\r\n]*[\"'\x60]",
             reach=640,
         ),
@@ -77,12 +77,12 @@ def _assignments() -> tuple[Rule, ...]:
         _rule(
             "password-define",
             rf"(?i)#[ \t]*define[ \t]+\w*{_NAME}\w{{0,3}}[ \t]+(?:{_QUOTED})",
-            gate=rf"(?i)#[ \t]*define[ \t]+\w*{_NAME}\w*[ \t]+{_QUOTE}",
+            gate=rf"(?i)#[ \t]*define[ \t]+\w*{_NAME}\w*[ \t]+{QUOTE}",
         ),
         _rule(
             "preshared-key",
-            rf"(?i)\b(?:psk|wpa[_-]?psk){_ENDS}(?:{_ASSIGNED})(?:{_QUOTED})",
-            gate=rf"(?i)psk{_ENDS}[:=]",
+            rf"(?i)\b(?:psk|wpa[_-]?psk){ENDS}{ASSIGNED}(?:{_QUOTED})",
+            gate=rf"(?i)psk{ENDS}[:=]",
             reach=100,
             keywords=(b"psk",),
             judge=is_unquoted_password,
@@ -144,38 +144,57 @@ def _settings() -> tuple[Rule, ...]:
 def _pairs() -> tuple[Rule, ...]:
     """A name in quotes or tags, and its value in others."""
     names = rf"[\w.-]{{0,60}}?(?:{_NAME}|{_SHORT})[0-9]{{0,2}}"
+    gate_name = rf"(?:{_NAME}|pass)[0-9]{{0,2}}"
     return (
         _rule("password-element", rf"(?i)<[\w:.-]{{0,40}}{_NAME}>([^<>\s]{{4,100}})</", keywords=_NAMES),
         _rule(
             "password-php-define",
-            rf"(?i)\bdefine\([ \t]*{_QUOTE}{names}{_QUOTE}[ \t]*,[ \t]*(?:{_QUOTED})",
-            gate=rf"(?i)\bdefine\([ \t]*{_QUOTE}[\w.:-]*(?:pass|{_NAME})",
+            *defined(names, _QUOTED, gate_name),
             keywords=(b"define",),
         ),
         _rule(
             "password-argument",
-            rf"(?i){_QUOTE}{names}{_QUOTE}[ \t]*,[ \t]*(?:{_QUOTED})",
-            gate=rf"(?i)(?:{_NAME}|pass)[0-9]{{0,2}}{_QUOTE}[ \t]*,[ \t]*{_QUOTE}",
+            rf"(?i){QUOTE}{names}{QUOTE}[ \t]{{0,20}},[ \t]{{0,20}}(?:{_QUOTED})",
+            gate=rf"(?i)(?:{_NAME}|pass)[0-9]{{0,2}}{QUOTE}[ \t]*,[ \t]*{QUOTE}",
             reach=140,
             keywords=_NAMES_AND_SHORT,
             judge=is_unquoted_password,
         ),
         _rule(
             "password-attribute",
-            rf"(?i)\b(?:key|name|id)={_QUOTE}{names}{_QUOTE}[ \t]+value=(?:{_QUOTED})",
-            gate=rf"(?i)(?:{_NAME}|pass)[0-9]{{0,2}}{_QUOTE}[ \t]+value={_QUOTE}",
+            *attribute(names, _QUOTED, gate_name),
             reach=160,
             keywords=(b"value=",),
         ),
         _rule(
             "password-text",
-            rf"(?i)(?:<key>{names}</key>\s{{0,100}}<string>|<string[ \t]+name={_QUOTE}{names}{_QUOTE}[^<>]{{0,60}}>)"
-            r"([^<>\s]{4,100})</string>",
-            gate=rf"(?i)(?:{_NAME}|pass)[0-9]{{0,2}}</key>\s*<string>|"
-            rf"<string[ \t]+name={_QUOTE}[\w.-]*(?:{_NAME}|pass)",
+            *element(names, r"[^<>\s]{4,100}", gate_name),
             keywords=(b"<string",),
             judge=is_unquoted_password,
         ),
+    )
+
+
+def defined(name: str, value: str, gate_name: str) -> tuple[str, str]:
+    """The pattern and the gate of a constant of PHP; every name has a match of `gate_name` at its end."""
+    head = r"(?i)\bdefine\([ \t]*"
+    return rf"{head}{QUOTE}{name}{QUOTE}[ \t]*,[ \t]*(?:{value})", rf"{head}{QUOTE}[\w.:-]*{gate_name}"
+
+
+def attribute(name: str, value: str, gate_name: str) -> tuple[str, str]:
+    """The same of a name and its value, each in quotes, in one tag."""
+    return (
+        rf"(?i)\b(?:key|name|id)={QUOTE}{name}{QUOTE}[ \t]{{1,20}}value=(?:{value})",
+        rf"(?i){gate_name}{QUOTE}[ \t]+value={QUOTE}",
+    )
+
+
+def element(name: str, value: str, gate_name: str) -> tuple[str, str]:
+    """The same of two tags of a property list, or one of Android's strings."""
+    return (
+        rf"(?i)(?:<key>{name}</key>\s{{0,100}}<string>|<string[ \t]+name={QUOTE}{name}{QUOTE}[^<>]{{0,60}}>)"
+        rf"({value})</string>",
+        rf"(?i){gate_name}</key>\s*<string>|<string[ \t]+name={QUOTE}[\w.:-]*{gate_name}",
     )
 
 
@@ -189,19 +208,20 @@ def _statements() -> tuple[Rule, ...]:
         rf"redis-cli{options}-a[ \t]+",
     )
     value = rf"(?:{_QUOTED}|({_FIRST}{_MORE}{{3,99}}))"
+    blanks = r"[ \t]{1,20}"  # no more of them than the reach allows
     return (
         _rule(
             "password-sql",
-            rf"(?i)(?:identified[ \t]+(?:with[ \t]+\S{{1,40}}[ \t]+)?by|\b(?:with|login|encrypted|user[ \t]+\S{{1,60}}|"
-            rf"role[ \t]+\S{{1,60}})[ \t]+password)[ \t]+(?:{_QUOTED})",
-            gate=rf"(?i)(?:identified[ \t]+(?:with[ \t]+\S+[ \t]+)?by|[ \t]password)[ \t]+{_QUOTE}",
-            reach=120,
+            rf"(?i)(?:identified{blanks}(?:with{blanks}\S{{1,40}}{blanks})?by|\b(?:with|login|encrypted|"
+            rf"user{blanks}\S{{1,60}}|role{blanks}\S{{1,60}}){blanks}password){blanks}(?:{_QUOTED})",
+            gate=rf"(?i)(?:identified[ \t]+(?:with[ \t]+\S+[ \t]+)?by|[ \t]password)[ \t]+{QUOTE}",
+            reach=160,
             keywords=(b"identified", b"password"),
         ),
         _rule(
             "password-word",
             rf"(?i){_NAME}[ \t]{{1,4}}(?:{_QUOTED})",
-            gate=rf"(?i){_NAME}[ \t]{{1,4}}{_QUOTE}",
+            gate=rf"(?i){_NAME}[ \t]{{1,4}}{QUOTE}",
             reach=60,
             judge=is_unquoted_password,
         ),
@@ -222,7 +242,7 @@ def _statements() -> tuple[Rule, ...]:
         _rule(
             "password-login",
             rf"(?i)\.login\([ \t]*[^,\r\n]{{1,100}},[ \t]*(?:{_QUOTED})[ \t]*\)",
-            gate=rf"(?i)\.login\([^\r\n]*,[ \t]*{_QUOTE}",
+            gate=rf"(?i)\.login\([^\r\n]*,[ \t]*{QUOTE}",
             keywords=(b".login(",),
             judge=is_login_password,
         ),
@@ -279,8 +299,8 @@ def _header_rules() -> tuple[Rule, ...]:
 def _rule(
     name: str,
     pattern: str,
-    *,
     gate: str = "",
+    *,
     reach: int = 0,
     keywords: tuple[bytes, ...] = _NAMES,
     judge: Judge | None = None,

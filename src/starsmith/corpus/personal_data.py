@@ -10,7 +10,7 @@ import re
 from functools import cache, lru_cache
 from typing import Any
 
-from starsmith.corpus.passwords import password_rules
+from starsmith.corpus.passwords import ASSIGNED, ENDS, QUOTE, attribute, defined, element, password_rules
 from starsmith.corpus.secrets import (
     AN_EMAIL,
     AN_IP_ADDRESS,
@@ -99,7 +99,8 @@ _KEY_NAME = (
 )
 _KEY_SUFFIX = r"(?:[_-](?:base|base64|hex|s3|prod|production|dev|staging|live|main|primary|secondary|v?[0-9]{1,2}))?"
 _KEY_QUOTED = "|".join(rf"\\?{quote}([^\\\s{quote}]{{16,200}})\\?{quote}" for quote in ('"', "'", r"\x60"))
-_KEY_AFTER = re.compile(rb"[^\r\n]{0,60}?[^\s\"'\x60]{16}")
+# The first bytes of every value that `named-key` takes, as far after the sign as it takes them.
+_KEY_AFTER = re.compile(rb"[ \t]{0,4}[\w+/=.-]{24}|[^\r\n]{0,60}?(?:\"[^\\\s\"]{16}|'[^\\\s']{16}|\x60[^\\\s\x60]{16})")
 _NO_KEY = re.compile(
     rb"(?i)key|token|secret|your|example|sample|dummy|test|fake|change|placeholder|xxx|<[\w -]*>|[$#%]?\{|\$\(|://|0123|1234|"
     rb"abcd|^[./~@]"
@@ -159,14 +160,13 @@ def _keys_by_form() -> tuple[Rule, ...]:
 
 
 def _keys_by_name() -> tuple[Rule, ...]:
-    name, ends, quote = rf"{_KEY_NAME}{_KEY_SUFFIX}", r"(?:\\?[\"'\x60]|\]){0,4}[ \t]{0,20}", r"\\?[\"'\x60]"
-    pair = r"[\w.:-]{0,60}(?:key|secret|token)\w{0,8}"
+    name, word = rf"{_KEY_NAME}{_KEY_SUFFIX}", r"(?:key|secret|token)\w{0,8}"
+    pair, constant = rf"[\w.:-]{{0,60}}{word}", r"(?:key|salt|secret|token)"
     return (
         _key(
             "named-key",
-            rf"(?im){name}{ends}(?:(?::[ \t]{{0,4}}[\w.\[\]| ]{{1,30}}?)?(?:={{1,3}}|:=|=>|:)[ \t]{{0,20}}"
-            rf"[a-z@$]{{0,2}}(?:{_KEY_QUOTED})|[=:][ \t]{{0,4}}([\w+/=.-]{{24,200}})[ \t]*\r?$)",
-            gate=rf"(?i){name}{ends}[:=]",
+            rf"(?im){name}{ENDS}(?:{ASSIGNED}(?:{_KEY_QUOTED})|[=:][ \t]{{0,4}}([\w+/=.-]{{24,200}})[ \t]*\r?$)",
+            gate=rf"(?i){name}{ENDS}[:=]",
             reach=128,
             hint=can_be_named_key,
             keywords=(b"key", b"secret", b"token", b"salt"),
@@ -183,27 +183,21 @@ def _keys_by_name() -> tuple[Rule, ...]:
         ),
         _key(
             "defined-key",
-            rf"(?i)\bdefine\([ \t]*{quote}\w{{0,40}}(?:key|salt|secret|token){quote}[ \t]*,[ \t]*"
-            r"(?:'([^'\r\n]{16,200})'|\"([^\"\r\n]{16,200})\")",
-            gate=rf"(?i)\bdefine\([ \t]*{quote}\w{{0,40}}(?:key|salt|secret|token){quote}",
+            *defined(rf"\w{{0,40}}{constant}", r"'([^'\r\n]{16,200})'|\"([^\"\r\n]{16,200})\"", constant),
             keywords=(b"define(",),
             rank=GENERIC_KEY,
             judge=is_key,
         ),
         _key(
             "key-attribute",
-            rf"(?i)\b(?:key|name|id)={quote}{pair}{quote}[ \t]+value={quote}"
-            rf"([^\s\"'\x60<>\\]{{16,200}}){quote}",
-            gate=rf"(?i)(?:key|secret|token)\w{{0,8}}{quote}[ \t]+value={quote}",
+            *attribute(pair, rf"{QUOTE}([^\s\"'\x60<>\\]{{16,200}}){QUOTE}", word),
             keywords=(b"value=",),
             rank=GENERIC_KEY,
             judge=is_key,
         ),
         _key(
             "key-element",
-            rf"(?i)(?:<key>{pair}</key>\s{{0,100}}<string>|"
-            rf"<string[ \t]+name={quote}{pair}{quote}[^<>]{{0,60}}>)([^\s<>]{{16,200}})</string>",
-            gate=rf"(?i)(?:key|secret|token)\w*</key>\s*<string>|<string[ \t]+name={quote}[\w.:-]*(?:key|secret|token)",
+            *element(pair, r"[^\s<>]{16,200}", word),
             keywords=(b"<string",),
             rank=GENERIC_KEY,
             judge=is_key,
@@ -220,8 +214,8 @@ def _keys_by_name() -> tuple[Rule, ...]:
     )
 
 
-def _key(name: str, pattern: str, *, rank: int = KNOWN_KEY, **fields: Any) -> Rule:
-    return Rule(name=name, kind=KEY, rank=rank, pattern=pattern, **fields)
+def _key(name: str, pattern: str, gate: str, *, rank: int = KNOWN_KEY, **fields: Any) -> Rule:
+    return Rule(name=name, kind=KEY, rank=rank, pattern=pattern, gate=gate, **fields)
 
 
 def _address_rules() -> tuple[Rule, ...]:

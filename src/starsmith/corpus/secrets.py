@@ -318,20 +318,24 @@ def _by_keyword(rules: tuple[Rule, ...]) -> Gate:
     return scan
 
 
+def _kept(name: str) -> Path:
+    """The file of a compiled database; RuntimeError where the account has no home."""
+    return Path.home() / ".cache/starsmith" / f"secrets-{name}.hs"
+
+
 def _database(expressions: list[bytes], flags: list[int], hyperscan: Any) -> Any:
     """The expressions compiled, or as they were compiled before: that takes 0.4 s, and reading it a few ms."""
     parts = [hyperscan.__version__.encode(), bytes(flags), *expressions]
     name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
-    cached = Path.home() / ".cache/starsmith" / f"secrets-{name}.hs"
-    with suppress(OSError, hyperscan.HyperscanError):  # of another processor, or damaged
-        return hyperscan.loadb(cached.read_bytes(), hyperscan.HS_MODE_BLOCK)
+    with suppress(OSError, RuntimeError, hyperscan.HyperscanError):  # none, no home, damaged or of another processor
+        return hyperscan.loadb(_kept(name).read_bytes(), hyperscan.HS_MODE_BLOCK)
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     database.compile(expressions=expressions, ids=list(range(len(expressions))), elements=len(expressions), flags=flags)
-    with suppress(OSError):
-        partial = cached.with_name(f"{cached.name}.{os.getpid()}")
+    with suppress(OSError, RuntimeError):
+        partial = _kept(f"{name}.{os.getpid()}")
         partial.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(hyperscan.dumpb(database))
-        partial.replace(cached)
+        partial.replace(_kept(name))
     return database
 
 
@@ -340,12 +344,14 @@ def _by_hyperscan(rules: tuple[Rule, ...], hyperscan: Any) -> Gate:
     flags = [0 if rule.reach else hyperscan.HS_FLAG_SINGLEMATCH for rule in rules]
     database = _database([(rule.gate or rule.pattern).encode("latin-1") for rule in rules], flags, hyperscan)
     first_scratch = hyperscan.Scratch(database)
-    of_thread = local()
+    of_thread, everywhere = local(), _by_keyword(rules)
 
     def report(rule: int, start: int, end: int, flags: int, found: dict[int, list[int]]) -> None:  # noqa: ARG001
         found.setdefault(rule, []).append(end)
 
     def scan(data: bytes) -> dict[int, list[int]]:
+        if b"\v" in data:  # a blank to Hyperscan and none to re2
+            return everywhere(data)
         scratch = getattr(of_thread, "scratch", None)
         if scratch is None:  # a scan in progress owns its scratch space
             scratch = of_thread.scratch = first_scratch.clone()

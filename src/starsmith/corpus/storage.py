@@ -41,18 +41,19 @@ def join(place: str, name: str) -> str:
 def writing(place: str, schema: pa.Schema, settings: dict[str, Any]) -> Iterator[Callable[[pa.Table], None]]:
     """Write a Parquet file by the row group; it has its name only when it is whole."""
     system, path = _resolve(place)
-    if not isinstance(system, fs.LocalFileSystem):
-        with pq.ParquetWriter(path, schema, filesystem=system, **(SENT if settings is STAGED else settings)) as file:
-            yield file.write_table
-        return
-    partial = Path(f"{path}.{uuid.uuid4().hex}")  # a task may run twice at the same time
-    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial = f"{path}.{uuid.uuid4().hex}"  # a task may run twice at the same time
+    if isinstance(system, fs.LocalFileSystem):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    elif settings is STAGED:
+        settings = SENT
     try:
-        with pq.ParquetWriter(partial, schema, **settings) as file:
+        with pq.ParquetWriter(partial, schema, filesystem=system, **settings) as file:
             yield file.write_table
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        system.move(partial, path)
+    except BaseException:  # closing a writer makes a file of what there is
+        with suppress(OSError):
+            system.delete_file(partial)
+        raise
 
 
 def write_table(table: pa.Table, place: str, settings: dict[str, Any]) -> None:
@@ -138,10 +139,13 @@ def fetch(place: str, target: Path) -> None:
 
 
 def remove(place: str) -> None:
-    """Remove a place and all below it, if it is there."""
+    """Remove a file, or a place and all below it, if it is there."""
     system, path = _resolve(place)
-    if system.get_file_info(path).type == fs.FileType.Directory:
+    kind = system.get_file_info(path).type
+    if kind == fs.FileType.Directory:
         system.delete_dir(path)
+    elif kind == fs.FileType.File:
+        system.delete_file(path)
 
 
 def _resolve(place: str) -> tuple[fs.FileSystem, str]:

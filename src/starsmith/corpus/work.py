@@ -298,6 +298,8 @@ def _once(place: str, fingerprint: str, work: Callable[[], Tally]) -> Tally:
         return Tally(
             known["files"], known["rows"], [Dropped(*row) for row in known["dropped"]], Counter(known["counts"])
         )
+    if known is not None:
+        storage.remove(marker)  # else it would stand beside a table that is not its
     account = work()
     rows = [[row.repository, row.path, row.stage, row.reason, row.detail] for row in account.dropped]
     outcome = {"files": account.files, "rows": account.rows, "dropped": rows, "counts": dict(account.counts)}
