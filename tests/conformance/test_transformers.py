@@ -10,7 +10,10 @@ from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import Tokenizer
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.slow,  # transformers alone takes seconds to import
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 BASE = {
     "vocab_size": 400,
@@ -45,7 +48,6 @@ def theirs(model: Transformer):  # type: ignore[no-untyped-def]
     return Starcoder2ForCausalLM(Starcoder2Config(**values, attn_implementation="sdpa")).eval()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_logits_equal_transformers_with_the_same_weights(shape: dict[str, object]) -> None:
     model = random_model(**shape)

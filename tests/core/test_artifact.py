@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, ConfigError, InputError, StarsmithError
+from starsmith.core.statement import canonical
 
 ROOMS = ("core",)
 
@@ -127,6 +129,17 @@ def test_a_new_artefact_takes_the_place_of_the_former_and_no_file_of_it_stays(tm
 
     assert names(tmp_path) == ["a"]
     assert list(artifact.read(tmp_path / "a").files) == ["new.txt"]
+    assert artifact.verify(tmp_path / "a") == []
+
+
+@pytest.mark.parametrize("mark", artifact.MARKS)
+def test_an_artefact_made_again_keeps_its_mark(mark: str, tmp_path: Path) -> None:
+    make(tmp_path / "a")
+    (tmp_path / "a" / mark).write_text('"REQ-1"')
+
+    make(tmp_path / "a", "other")
+
+    assert (tmp_path / "a" / mark).read_text() == '"REQ-1"'
     assert artifact.verify(tmp_path / "a") == []
 
 
@@ -318,12 +331,26 @@ def test_another_spelling_of_a_manifest_is_damage(change: object, tmp_path: Path
         artifact.read(tmp_path / "a")
 
 
+@pytest.mark.parametrize("options", [["--indent", "2"], ["--no-ensure-ascii"], ["--sort-keys"]])
+def test_a_manifest_that_json_tool_indented_is_the_same(options: list[str], tmp_path: Path) -> None:
+    made = make(tmp_path / "a", config=Settings(names=("größe",)))
+    file = tmp_path / "a" / "manifest.json"
+    said = subprocess.run([sys.executable, "-m", "json.tool", *options, file], capture_output=True, check=True).stdout
+
+    file.write_bytes(said)
+
+    assert artifact.read(tmp_path / "a") == made
+    file.write_bytes(said + b"\n")
+    with pytest.raises(ArtifactError, match="not in canonical form"):
+        artifact.read(tmp_path / "a")
+
+
 def reseal(directory: Path, change: object) -> None:
     """Forge a manifest: change it and give it a fitting seal."""
     statement = json.loads((directory / "manifest.json").read_bytes())
     change(statement)  # type: ignore[operator]
     statement["predicate"]["seal"] = artifact._seal(statement)
-    (directory / "manifest.json").write_bytes(artifact.canonical(statement))
+    (directory / "manifest.json").write_bytes(canonical(statement))
 
 
 def test_a_seal_made_anew_does_not_help_an_id_that_is_wrong(tmp_path: Path) -> None:

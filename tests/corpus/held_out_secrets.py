@@ -1,4 +1,4 @@
-r"""A labelled set written apart from the rules, by which the search for secrets is measured once and never tuned.
+r"""A labelled set by one who had seen no rule: the search for secrets was measured by it once, and mended by it since.
 
 Snippets stand in tables, parted by lines of three tildes. In them ⟦...⟧ is what must go and ⟨...⟩ is made up as well
 but harmless; inside both, {a24} stands for 24 random letters and digits, {pass} for a password, and so on, and | for

@@ -210,3 +210,12 @@ def test_nothing_of_a_repository_is_executed(tmp_path: Path, commit: Commit) -> 
 
     assert not marker.exists()
     assert not (tmp_path / "project" / "ran").exists()
+
+
+def test_a_file_in_an_older_encoding_is_kept_as_utf_8(tmp_path: Path, write: Write) -> None:
+    text = module(1) + "# Grüße aus Köln, schöne Straße\n"
+    folder = write(tmp_path / "project", {"LICENSE": MIT, "a.py": text.encode("cp1252")})
+
+    build(tmp_path / "corpus", folder)
+
+    assert rows_of(tmp_path / "corpus")["a.py"]["text"] == text

@@ -18,6 +18,8 @@ from starsmith.corpus.build import run
 from starsmith.corpus.sources import open_source, open_sources
 from worlds import Write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path: Path, write: Write) -> Path:
@@ -227,7 +229,6 @@ build.run(build.CorpusConfig(), sources=sources.open_sources([folder]), out=out)
 """
 
 
-@pytest.mark.slow
 def test_a_killed_build_goes_on_and_gives_the_same_corpus(tmp_path: Path, project: Path) -> None:
     def command(stop: int) -> subprocess.CompletedProcess[str]:
         arguments = [str(project), str(tmp_path / "corpus"), str(tmp_path / "log"), str(stop)]

@@ -90,6 +90,7 @@ TAGS = [
 ]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(TAGS)))
 def test_arbitrary_pages_never_raise(parts: list[str]) -> None:
     rendered = render_document("a.html", " ".join(parts))

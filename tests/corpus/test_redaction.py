@@ -174,6 +174,7 @@ def test_a_private_key_goes_in_every_form_in_which_it_is_written(form: str) -> N
     ast.parse(result.text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_planted_files_still_parse_and_keep_every_other_line(seed: int) -> None:
     rng = random.Random(seed)

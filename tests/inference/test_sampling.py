@@ -14,6 +14,7 @@ def test_temperature_zero_takes_the_most_probable_token() -> None:
     assert choose(LOGITS, SamplingParams(temperature=0), None).id == 0
 
 
+@pytest.mark.slow
 def test_temperature_divides_the_logits() -> None:
     found = distribution(LOGITS, SamplingParams(temperature=0.5))
 
@@ -35,6 +36,7 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_top_p(top_p: float, kept: 
     assert float(found.sum()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_drawn_tokens_have_the_frequencies_of_the_distribution() -> None:
     params = SamplingParams(temperature=0.8, top_k=4)
     generator = torch.Generator().manual_seed(0)

@@ -7,11 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError
+from starsmith.core.statement import canonical
 from starsmith.provenance.lineage import verify_chain
+from worlds import source_file
+
+Fill = Callable[..., None]
 
 KINDS = ("corpus", "tokenizer", "tokens", "model")
 
@@ -35,18 +41,32 @@ def make(
     return out
 
 
-def make_chain(root: Path, text: str = "x = 1\n") -> Path:
-    corpus = make(root / "corpus", {"shards/00000.parquet": text, "shards/00001.parquet": "y = 2\n", "card.md": "#"})
+def make_chain(root: Path, fill: Fill, text: str = "x = 1\n") -> Path:
+    corpus, tokens = root / "corpus", root / "tokens"
+    with artifact.create(corpus, kind="corpus", config=Settings(), rooms=("core",)) as draft:
+        fill(draft, [source_file("x.py", text), source_file("y.py", "y = 2\n")])
+        (draft.path / "card.md").write_text("#")
     tokenizer = make(root / "tokenizer", {"tokenizer.json": "{}"}, {"corpus": corpus})
-    tokens = make(root / "tokens", {"shards/00000.bin": text}, {"corpus": corpus, "tokenizer": tokenizer})
+    parents = {"corpus": corpus, "tokenizer": tokenizer}
+    with artifact.create(tokens, kind="tokens", config=Settings(), rooms=("core",), parents=parents) as draft:
+        write_tokens(draft, text)
     files = {"config.json": "{}", "model.safetensors": "weights"}
     return make(root / "model", files, {"tokens": tokens, "tokenizer": tokenizer})
 
 
+def write_tokens(draft: artifact.Draft, text: str) -> None:
+    """Two bytes of a document for each token; the tokenizer beside is none that could tell."""
+    (draft.path / "shards").mkdir()
+    (draft.path / "shards" / "00000.bin").write_text(text)
+    row = {"shard": 0, "start": 0, "end": len(text) // 2, "bytes": len(text), "split": "train"}
+    pq.write_table(pa.Table.from_pylist([row]), draft.path / "documents.parquet")
+    draft.counts.update(train_documents=1, train_tokens=len(text) // 2, train_bytes=len(text))
+
+
 @pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def chain(tmp_path_factory: pytest.TempPathFactory, fill: Fill) -> Path:
     root = tmp_path_factory.mktemp("run")
-    make_chain(root)
+    make_chain(root, fill)
     return root
 
 
@@ -79,7 +99,7 @@ def test_a_whole_chain_holds_and_every_artefact_is_walked_once(chain: Path) -> N
 
 def test_a_changed_byte_in_any_file_is_found_and_the_file_named(chain: Path, copy: Path) -> None:
     names = [file.relative_to(copy) for file in files_of(copy)]
-    assert len(names) == 7 + len(KINDS)
+    assert len(names) == 9 + len(KINDS)
 
     for name in names:
         flip(copy / name, (copy / name).stat().st_size // 2)
@@ -144,8 +164,8 @@ def test_a_device_in_the_place_of_a_file_is_named_and_not_read(copy: Path) -> No
     assert messages(copy) == [f"{copy / 'corpus' / 'card.md'} is a link or device, not a file"]
 
 
-def test_a_parent_swapped_for_another_artefact_is_named(copy: Path, tmp_path: Path) -> None:
-    make_chain(tmp_path / "other", text="x = 2\n")
+def test_a_parent_swapped_for_another_artefact_is_named(copy: Path, tmp_path: Path, fill: Fill) -> None:
+    make_chain(tmp_path / "other", fill, text="x = 2\n")
     shutil.rmtree(copy / "corpus")
     shutil.copytree(tmp_path / "other" / "corpus", copy / "corpus")
 
@@ -221,12 +241,62 @@ def test_an_artefact_is_found_through_a_link_and_from_inside(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", '{"tokens": 5, "tokenizer": "\\u0000"}', '{"tokens": "../nowhere"}']
+    "content",
+    [
+        "",
+        "[]",
+        "{",
+        '{"tokens": 5, "tokenizer": "\\u0000"}',
+        '{"tokens": "../nowhere"}',
+        "[" * 50_000,
+        f'{{"tokens": "{"x" * 300}"}}',
+    ],
 )
 def test_parents_are_found_beside_the_child_when_the_links_are_damaged(content: str, copy: Path) -> None:
     (copy / "model" / "run" / "parents.json").write_text(content)
 
     assert verify_chain(copy / "model").verdict == "holds"
+
+
+def test_a_pipe_in_place_of_the_links_is_not_waited_for(copy: Path) -> None:
+    (copy / "model" / "run" / "parents.json").unlink()
+    os.mkfifo(copy / "model" / "run" / "parents.json")
+
+    assert verify_chain(copy / "model").verdict == "holds"
+
+
+def test_a_manifest_that_is_a_link_to_itself_is_damaged(copy: Path) -> None:
+    manifest = copy / "tokens" / artifact.MANIFEST
+    manifest.unlink()
+    manifest.symlink_to(manifest)
+
+    assert any(f"{manifest} is damaged" in message and "link to itself" in message for message in messages(copy))
+
+
+def test_a_role_that_is_no_file_name_is_a_parent_that_is_missing(copy: Path) -> None:
+    file = copy / "tokenizer" / artifact.MANIFEST
+    statement = json.loads(file.read_bytes())
+    predicate = statement["predicate"]
+    predicate["parents"][0].update(role="r" * 300, id="0" * 64)
+    files = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
+    predicate["id"] = artifact._id("tokenizer", files, [artifact.Parent(**predicate["parents"][0])])
+    predicate["seal"] = artifact._seal(statement)
+    file.write_bytes(canonical(statement))
+
+    found = verify_chain(copy / "tokenizer")
+
+    assert (found.verdict, found.missing[0].role) == ("incomplete", "r" * 300)
+
+
+@pytest.mark.parametrize("rooms", [5, ["core"], "/", "../..", "core  core"])
+def test_the_code_of_a_manifest_is_of_packages(rooms: object, copy: Path) -> None:
+    file = copy / "corpus" / artifact.MANIFEST
+    statement = json.loads(file.read_bytes())
+    statement["predicate"]["code"]["rooms"] = rooms
+    statement["predicate"]["seal"] = artifact._seal(statement)
+    file.write_bytes(canonical(statement))
+
+    assert any(f"{file} is damaged" in message for message in messages(copy))
 
 
 def test_parents_are_found_beside_the_child_without_its_run_directory(copy: Path) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from builds import build, modules
 from starsmith.cli.provenance import attribute, index, verify
 from starsmith.core import artifact
 from starsmith.core.errors import ConfigError, InputError
 from starsmith.core.records import read_files
+from worlds import Write
 
 SMALL = ["--set", "index.ngram_tokens=6", "--set", "index.window=4"]
 
@@ -24,10 +26,10 @@ def invoke(command: object, *arguments: str | Path, stdin: str | bytes | None = 
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, write: Write) -> Path:
     """A run directory with a corpus and its index."""
     root = tmp_path_factory.mktemp("run")
-    shutil.copytree(corpus, root / "corpus")
+    build(root / "corpus", write(root / "project", modules(6)))
     invoke(index, root / "corpus", "--out", root / "index", *SMALL)
     return root
 
@@ -131,6 +133,32 @@ def test_verify_prints_json_with_the_same_exit_status(run: Path, tmp_path: Path)
 
     assert (whole.exit_code, json.loads(whole.stdout)["verdict"]) == (0, "holds")
     assert (alone.exit_code, json.loads(alone.stdout)["verdict"]) == (2, "incomplete")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--inclusion", "swh:1:cnt:0", "--key", "k.pub", "--pin", "0"], "--inclusion goes without --key, --pin"),
+        (["--inclusion", "swh:1:cnt:0", "--deep"], "--inclusion goes without --deep"),
+        (["--diff", "a", "b", "--allow", "MIT"], "--diff goes without --allow"),
+        (["--diff", "a", "b", "--inclusion", "swh:1:cnt:0"], "--diff goes without --inclusion"),
+        (["--diff", "a", "b", "--policy", "p", "--opt-outs-within", "3"], "goes without --policy, --opt-outs-within"),
+    ],
+)
+def test_what_would_not_be_heeded_is_refused(arguments: list[str], named: str, run: Path) -> None:
+    place = [] if "--diff" in arguments else [run / "index"]
+
+    result = invoke(verify, *place, *arguments)
+
+    assert result.exit_code == 2
+    assert named in result.stderr
+
+
+def test_the_help_says_how_an_error_differs_from_a_verdict() -> None:
+    said = " ".join(invoke(verify, "--help").stdout.split())
+
+    assert "The verdict is the last line of the output" in said
+    assert "with status 1 for what was given" in said
 
 
 def test_an_index_of_another_kind_is_refused(run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 from starsmith.cli.signing import keygen, sign
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, ConfigError, InputError, StarsmithError
+from starsmith.core.statement import canonical
 from starsmith.provenance import keys, model_signing, openssh, signing
 
 
@@ -138,6 +140,7 @@ def test_one_signature_is_enough(name: str, signed: Path, public: Path) -> None:
     assert signing.check(signed, public).id == artifact.read(signed).id
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_an_openssh_signature_is_found(signed: Path, public: Path) -> None:
     file = signed / "run" / signing.OPENSSH
     content = file.read_bytes()
@@ -248,6 +251,57 @@ def test_a_moved_artefact_keeps_its_signature_and_one_without_run_folder_gets_on
     signing.sign(moved, keys.read_private_key(key))
 
     assert len(signing.check(moved, public).files) == 2
+
+
+def reorder(directory: Path) -> None:
+    """Spell a manifest as a tool does that sorts keys its own way and indents."""
+    file = directory / artifact.MANIFEST
+    statement = json.loads(file.read_bytes())
+    file.write_text(json.dumps(dict(reversed(statement.items())), indent=2) + "\n")
+
+
+@pytest.mark.parametrize("name", [signing.DSSE, signing.OPENSSH])
+def test_a_manifest_with_its_keys_in_another_order_keeps_its_signatures(name: str, signed: Path, public: Path) -> None:
+    reorder(signed)
+    (signed / "run" / name).unlink()
+    assert artifact.verify(signed) == []
+
+    assert len(signing.check(signed, public).files) == 1
+
+
+def test_signatures_are_of_the_canonical_form_whatever_the_order_of_keys(signed: Path, key: Path) -> None:
+    files = [signed / "run" / name for name in (signing.DSSE, signing.OPENSSH)]
+    before = [file.read_bytes() for file in files]
+    reorder(signed)
+
+    signing.sign(signed, keys.read_private_key(key))
+
+    assert [file.read_bytes() for file in files] == before
+    payload = base64.b64decode(json.loads(before[0])["payload"])
+    assert payload == canonical(json.loads((signed / artifact.MANIFEST).read_bytes()))
+
+
+@pytest.mark.parametrize("name", [signing.DSSE, signing.OPENSSH])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_a_signature_that_is_no_file_is_an_error(kind: str, name: str, signed: Path, public: Path) -> None:
+    file = signed / "run" / name
+    file.unlink()
+    {"pipe": os.mkfifo, "folder": Path.mkdir, "link": lambda place: place.symlink_to(place)}[kind](file)
+
+    with pytest.raises(ArtifactError, match=r"wanted: a signature"):
+        signing.check(signed, public)
+
+
+def test_signing_leaves_other_files_of_the_run_folder_alone(directory: Path, key: Path) -> None:
+    other = directory / "run" / f"{signing.DSSE}.new"
+    other.write_text("mine")
+    before = set((directory / "run").iterdir())
+
+    signing.sign(directory, keys.read_private_key(key))
+
+    assert other.read_text() == "mine"
+    added = set((directory / "run").iterdir()) - before
+    assert {file.name for file in added} == {signing.DSSE, signing.OPENSSH}
 
 
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.OpenSSH])
@@ -419,6 +473,30 @@ def test_a_bundle_is_not_put_where_it_would_change_the_artefact(directory: Path,
     model_signing.export(directory, key, directory / "run" / "model.sig")
 
     assert artifact.verify(directory) == []
+
+
+def test_a_bundle_is_not_written_over_a_file(directory: Path, tmp_path: Path) -> None:
+    keys.generate(tmp_path / "ec", kind="p256")
+    key, content = keys.read_ec_private_key(tmp_path / "ec"), (tmp_path / "ec").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+
+    for place in ("ec", "link"):
+        with pytest.raises(InputError, match="exists, and nothing is written over"):
+            model_signing.export(directory, key, tmp_path / place)
+
+    assert (tmp_path / "ec").read_bytes() == content
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "p256"])
+def test_a_passphrase_that_is_too_long_is_an_error(kind: keys.KeyType, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="1,024 bytes, at most 1,023"):
+        keys.generate(tmp_path / "k", kind=kind, passphrase=b"x" * 1024)
+    (tmp_path / "word").write_text("x" * 1024 + "\n")
+    with pytest.raises(InputError, match="more than 1,023 bytes"):
+        invoke(keygen, tmp_path / "k", "--passphrase-file", tmp_path / "word")
+
+    assert not (tmp_path / "k").exists()
 
 
 def test_a_bundle_wants_an_ecdsa_key(key: Path) -> None:

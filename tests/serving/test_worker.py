@@ -37,6 +37,7 @@ def settled(engine: ScriptedEngine) -> int:
             return before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

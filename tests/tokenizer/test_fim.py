@@ -144,6 +144,7 @@ def test_a_serving_prompt_keeps_what_is_nearest_to_the_cursor(tokenizer: Tokeniz
     assert after.startswith("near_after()")
 
 
+@pytest.mark.slow
 @given(prefix=TEXTS, suffix=TEXTS, budget=st.integers(0, 200))
 def test_a_serving_prompt_never_exceeds_its_budget(tokenizer: Tokenizer, prefix: str, suffix: str, budget: int) -> None:
     ids = fim.infill_prompt(tokenizer, prefix, suffix, budget_tokens=budget)

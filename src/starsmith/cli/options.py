@@ -12,6 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Config = TypeVar("Config")
 
 DIRECTORY = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path)
 
 out_option = click.option("--out", type=DIRECTORY, required=True, help="New directory.")
 
@@ -21,7 +22,7 @@ def recipe_options(command: Command) -> Command:
     command = click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a setting.")(
         command
     )
-    return click.option("--recipe", type=DIRECTORY, help="Recipe whose settings to use.")(command)
+    return click.option("--recipe", type=FILE, help="Recipe whose settings to use.")(command)
 
 
 def load_config(table: str, cls: type[Config], recipe: Path | None, overrides: Sequence[str]) -> Config:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from starsmith.cli.options import DIRECTORY, load_config, out_option, recipe_options
+from starsmith.cli.options import DIRECTORY, FILE, load_config, out_option, recipe_options
 
 if TYPE_CHECKING:
     from starsmith.provenance.attribution import Match, Source
@@ -55,11 +56,11 @@ def attribute(file: Path, index_dir: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("directory", type=DIRECTORY, required=False)
-@click.option("--key", type=DIRECTORY, help="Public key that must have signed DIRECTORY.")
+@click.option("--key", type=FILE, help="Public key that must have signed DIRECTORY.")
 @click.option("--deep", is_flag=True, help="Also make again what can be, and score stored samples again.")
 @click.option("--pin", "pins", multiple=True, metavar="ID", help="An artefact that need not be there.")
 @click.option("--allow", multiple=True, metavar="SPDX", help="A licence that documents may have; no other then may be.")
-@click.option("--policy", type=DIRECTORY, help="TOML with [licenses], as in a recipe's corpus, and [opt_outs].")
+@click.option("--policy", type=FILE, help="TOML with [licenses], as in a recipe's corpus, and [opt_outs].")
 @click.option("--opt-outs-within", type=click.IntRange(min=0), metavar="DAYS", help="Greatest age of opt-out lists.")
 @click.option("--inclusion", metavar="SWHID", help="Print a proof that this document is in the corpus, and check it.")
 @click.option(
@@ -80,16 +81,21 @@ def verify(
 ) -> None:
     """Check the artefact in DIRECTORY and everything it was made from, to the last byte.
 
-    Exit status 0: it holds; 1: something was changed; 2: something it was made from is missing; 3: a licence, the age
-    of the opt-outs or a withdrawn source stands against its use.
+    Exit status 0: it holds; 1: something was changed, or is not signed by --key; 2: something it was made from is
+    missing; 3: a licence, the age of the opt-outs or a withdrawn source stands against its use.
+
+    The verdict is the last line of the output. Where nothing could be judged, there is none, and standard error says
+    why: with status 1 for what was given (a file that is missing, a pin that is no id), with 2 for a wrong usage.
     """
     if (diff is None) == (directory is None):
         raise click.UsageError("give the DIRECTORY to verify, or --diff A B")
     if diff is not None:
+        _refuse_others("--diff", "diff", "as_json")
         _print_differences(*diff, as_json=as_json)
         return
     assert directory is not None
     if inclusion is not None:
+        _refuse_others("--inclusion", "inclusion", "as_json")
         sys.exit(_print_proofs(directory, inclusion))
     from starsmith.provenance.lineage import verify_chain
 
@@ -105,6 +111,21 @@ def verify(
             click.echo(f"signed: {directory} by {signed.name or 'the key'} {signed.key}")
         _print_verification(found)
     sys.exit(EXIT_STATUS[found.verdict])
+
+
+def _refuse_others(option: str, *compatible: str) -> None:
+    """An option that does another thing than verify must not seem to heed what belongs to that."""
+    context = click.get_current_context()
+    given = [
+        max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if isinstance(parameter, click.Option)
+        and parameter.name is not None
+        and parameter.name not in compatible
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{option} goes without {', '.join(given)}")
 
 
 def _check_signature(directory: Path, key: Path, found: "Verification") -> "Signed | None":
@@ -145,7 +166,7 @@ def _load_policy(allow: tuple[str, ...], file: Path | None, opt_outs_within: int
 
     def object_to(expression: str, evidence: str) -> str | None:
         drop = licences.decide(Finding(expression, evidence)) if licences else None
-        return drop.detail if drop else None
+        return (licences.objection(expression) or drop.detail) if licences and drop else None
 
     return Demands(
         licence=object_to if licences else None,

@@ -7,10 +7,7 @@ from typing import Literal
 
 import click
 
-from starsmith.cli.options import DIRECTORY
-
-FILE = click.Path(path_type=Path)
-PASSPHRASE_MAX_BYTES = 4096
+from starsmith.cli.options import DIRECTORY, FILE
 
 passphrase_option = click.option("--passphrase-file", type=FILE, help="File whose first line is the key's passphrase.")
 
@@ -19,7 +16,9 @@ passphrase_option = click.option("--passphrase-file", type=FILE, help="File whos
 @click.argument("directory", type=DIRECTORY)
 @click.option("--key", "key_file", type=FILE, required=True, help="Private key, PEM or OpenSSH.")
 @passphrase_option
-@click.option("--export-oms", type=FILE, metavar="FILE", help="Write an OpenSSF model-signing bundle instead.")
+@click.option(
+    "--export-oms", type=FILE, metavar="FILE", help="Write an OpenSSF model-signing bundle to a new FILE instead."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def sign(directory: Path, key_file: Path, passphrase_file: Path | None, export_oms: Path | None, as_json: bool) -> None:
     """Sign the artefact in DIRECTORY with an Ed25519 key, after checking that it holds.
@@ -88,9 +87,15 @@ def _passphrase(key_file: Path, passphrase_file: Path | None) -> bytes:
 
 def _read_passphrase(file: Path) -> bytes:
     from starsmith.core.errors import InputError
+    from starsmith.provenance.keys import PASSPHRASE_MAX_BYTES
 
     try:
         with file.open("rb") as stream:
-            return stream.readline(PASSPHRASE_MAX_BYTES).rstrip(b"\r\n")
+            line = stream.readline(PASSPHRASE_MAX_BYTES + len(b"\r\n") + 1).rstrip(b"\r\n")
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{file} is not a file", hint="give a file whose first line is the passphrase") from None
+    if len(line) > PASSPHRASE_MAX_BYTES:  # one that is cut would open nothing
+        raise InputError(
+            f"{file} has a first line of more than {PASSPHRASE_MAX_BYTES:,} bytes", hint="give a shorter passphrase"
+        )
+    return line

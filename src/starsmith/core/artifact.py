@@ -26,8 +26,7 @@ from typing import Any
 import starsmith
 from starsmith.core.config import to_table
 from starsmith.core.errors import ArtifactError, ConfigError, InputError, StarsmithError
-from starsmith.core.statement import canonical as canonical
-from starsmith.core.statement import read_bytes, read_statement
+from starsmith.core.statement import canonical, read_bytes, read_statement
 from starsmith.core.version import commit, source_sha256
 
 MANIFEST, RUN = "manifest.json", "run"
@@ -203,7 +202,7 @@ def parent_directory(path: Path, role: str) -> Path:
 
 def recorded_parent(path: Path, role: str) -> Path | None:
     """The directory, whatever is in it now, at the place where the parent in `role` was."""
-    return next((place for place in _recorded_places(path, role) if place.is_dir()), None)
+    return next((place for place in _recorded_places(path, role) if os.path.isdir(place)), None)  # noqa: PTH112 Path.is_dir raises for a name that is too long
 
 
 def ancestor_directory(path: Path, kind: str) -> Path:
@@ -278,9 +277,9 @@ def _can_resume(partial: Path, lineage: dict[str, Any]) -> bool:
 def _began_from(path: Path, lineage: dict[str, Any]) -> bool:
     """True when the work at `path` was started from `lineage`; a commit that touched other code makes no difference."""
     try:
-        started = json.loads((path / RUN / STARTED).read_bytes())
+        started = json.loads(read_bytes(path / RUN / STARTED))
         return bool(_without_commit(started) == _without_commit(lineage))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 
@@ -349,8 +348,8 @@ def _file_sha256(path: Path) -> str:
 
 def _recorded_places(path: Path, role: str) -> Iterator[Path]:
     """Where the parent lay when the artefact was made, and beside the artefact under its role's name."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        relative = json.loads((path / RUN / PARENTS).read_bytes())[role]
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        relative = json.loads(read_bytes(path / RUN / PARENTS))[role]
         yield Path(os.path.normpath(path / relative))
         yield Path(os.path.normpath(path.resolve() / relative))  # `path` may be a link to the artefact
     yield path.resolve().parent / role
@@ -385,10 +384,13 @@ def _disk_is_full(error: BaseException) -> bool:
 
 
 def _replace(partial: Path, out: Path) -> None:
-    """Give the finished directory its name; a former artefact of that name goes only after that."""
+    """Give the finished directory its name; a former artefact of that name goes only after that, but for its marks."""
     old = out.with_name(f".{out.name}.replaced")  # hidden: NAME.old may well be a copy that the user keeps
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
+        for name in MARKS:  # made again, it is made of what was withdrawn, until somebody takes the mark away
+            with suppress(FileNotFoundError):
+                (old / name).rename(partial / name)
     partial.rename(out)
     shutil.rmtree(old, ignore_errors=True)

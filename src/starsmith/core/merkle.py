@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from starsmith.core.errors import ArtifactError, InputError
-from starsmith.core.statement import parse_json
+from starsmith.core.statement import parse_json, read_bytes
 
 FILE = "merkle.json"
 COLUMNS = ("repository", "commit", "path", "swhid", "sha256", "license", "kind")  # of a row, in its leaf
@@ -72,7 +72,7 @@ def read_tree(corpus: Path) -> Tree:
     """What `merkle.json` of a corpus says; whether its rows give that root is another question."""
     file = corpus / FILE
     try:
-        found = parse_json(file.read_bytes())
+        found = parse_json(read_bytes(file))
         if found["algorithm"] != ALGORITHM or found["leaf"] != list(COLUMNS) or type(found["leaves"]) is not int:
             raise ValueError(f"not a tree by {ALGORITHM} over {', '.join(COLUMNS)}")
         return Tree(found["leaves"], bytes.fromhex(found["root"]))
@@ -87,6 +87,8 @@ def read_tree(corpus: Path) -> Tree:
 def rows(corpus: Path) -> Iterator[tuple[str, ...]]:
     """The values of every row's leaf, in stored order."""
     for shard in sorted((corpus / "shards").glob("*.parquet")):
+        if not shard.is_file():  # a pipe would be waited for
+            raise OSError(f"{shard} is no regular file")
         for batch in pq.ParquetFile(shard).iter_batches(columns=list(COLUMNS)):
             yield from values_of(batch)
 
@@ -106,8 +108,8 @@ def prove(corpus: Path, swhid: str) -> list[Proof]:
             if values[COLUMNS.index("swhid")] == swhid:
                 wanted[len(leaves)] = values
             leaves.append(leaf(values))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"a shard of {corpus} is not readable Parquet: {error}", hint="restore it") from None
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:  # a column is missing, or has a null
+        raise ArtifactError(f"a shard of {corpus} has no rows that can be read: {error}", hint="restore it") from None
     if not wanted:
         raise InputError(f"{swhid} is not in {corpus}", hint="give the SWHID of a row: swh:1:cnt:…")
     return [

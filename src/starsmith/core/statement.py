@@ -1,12 +1,15 @@
 """The bytes of a manifest become the statement that they spell, or are refused: one statement has few spellings."""
 
+import errno
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 LARGEST_BYTES = 512 << 20  # five million files
+_ROOMS = re.compile(r"\w+( \w+)*|", re.ASCII)  # names of packages; a path would be read like one
 
 
 def canonical(value: Any) -> bytes:
@@ -22,13 +25,18 @@ def parse_json(content: bytes) -> Any:
 
 
 def read_bytes(file: Path) -> bytes:
-    """The content of a file of bounded size; a ValueError for what is no file, a pipe for example."""
+    """The content of a file of bounded size; a ValueError for what is no file: a pipe, a link to itself."""
     if file.exists() and not file.is_dir():
         if not file.is_file():  # it would be waited for
             raise ValueError("not a regular file")
         if file.stat().st_size > LARGEST_BYTES:
             raise ValueError(f"larger than {LARGEST_BYTES >> 20} MiB")
-    return file.read_bytes()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ValueError("a link to itself") from None
 
 
 def read_statement(file: Path) -> Any:
@@ -56,7 +64,10 @@ def _reordered(statement: Any) -> Iterator[bytes]:
     plain = _plain(statement)
     for indent, separators in ((None, (",", ":")), (None, (", ", ": ")), (2, None), (4, None)):
         for ascii_only in (True, False):
-            yield json.dumps(plain, indent=indent, separators=separators, ensure_ascii=ascii_only).encode()
+            spelled = json.dumps(plain, indent=indent, separators=separators, ensure_ascii=ascii_only).encode()
+            yield spelled
+            if indent:  # as json.tool and jq end their output
+                yield spelled + b"\n"
 
 
 def _spell(value: Any, write: Callable[[Any], bytes]) -> bytes:
@@ -83,10 +94,13 @@ def _check_types(subjects: list[dict[str, Any]], predicate: dict[str, Any]) -> N
     texts = [predicate["kind"], predicate["id"], predicate["seal"], *predicate["filters"]]
     texts += [text for subject in subjects for text in (subject["name"], subject["digest"]["sha256"])]
     texts += [text for parent in predicate["parents"] for text in parent.values()]
+    texts += predicate["code"].values()
     if wrong := [value for value in texts if not isinstance(value, str)]:
         raise ValueError(f"{wrong[0]!r} stands where a string belongs")
     if not all(isinstance(predicate[name], dict) for name in ("config", "code", "counts")):
         raise ValueError("config, code and counts must be objects")
+    if not _ROOMS.fullmatch(predicate["code"].get("rooms", "")):
+        raise ValueError(f"code.rooms is {predicate['code']['rooms']!r}, wanted: names of packages")
     if wrong := [value for value in predicate["counts"].values() if not isinstance(value, int | float)]:
         raise ValueError(f"{wrong[0]!r} stands where a count belongs")
 

@@ -53,11 +53,13 @@ class LicensePolicy:
         """Why a file under this licence does not come in, None when it does."""
         if not finding.expression:
             return None if self.unlicensed else Drop("no_license", _NO_LICENSE)
-        refused = _refused(self, finding.expression)
-        if not refused:
+        if not (reasons := self.objection(finding.expression)):
             return None
-        reasons = ", ".join(self._reason(name) for name in refused)
         return Drop("not_permissive", f"{finding.expression} ({finding.evidence}): {reasons}")
+
+    def objection(self, expression: str) -> str:
+        """What stands against an SPDX expression, "" when nothing does."""
+        return ", ".join(self._reason(name) for name in _refused(self, expression))
 
     def rank(self, finding: Finding) -> int:
         """0 permissive, 1 allowed otherwise, 2 none found: of copies of a file the one of the lowest rank stays."""

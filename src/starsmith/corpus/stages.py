@@ -130,8 +130,8 @@ def _encoding(found: Examination, rules: Rules) -> Drop | None:  # noqa: ARG001 
     if isinstance(text, Drop):
         return text
     found.text = text
-    # Most files are plain UTF-8, and theirs need not be made again.
-    found.content = found.file.content if len(text) == len(found.file.content) else text.encode()
+    # Most files are ASCII, and theirs need not be made again. Equal lengths say nothing: cp1252 has a byte a character.
+    found.content = found.file.content if found.file.content.isascii() else text.encode()
     return None
 
 

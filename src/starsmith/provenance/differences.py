@@ -81,6 +81,8 @@ def _documents(corpus: Path) -> dict[tuple[str, str], tuple[str, ...]]:
 
 def _columns(shard: Path, names: Sequence[str]) -> list[list[str]]:
     try:
+        if not shard.is_file():  # a pipe would be waited for
+            raise OSError("no regular file")
         table = pq.ParquetFile(shard).read(list(names))
         return [table[name].to_pylist() for name in names]
     except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:

@@ -35,6 +35,7 @@ from starsmith.core.errors import ConfigError, InputError
 
 NAMESPACE = "starsmith"  # of OpenSSH signatures: one made for mail or for git is none for an artefact
 KEY_MAX_BYTES = 1 << 20  # an allowed_signers file with 8,000 keys has this size
+PASSPHRASE_MAX_BYTES = 1023  # OpenSSL takes no longer one
 
 KeyType = Literal["ed25519", "p256"]
 Passphrase = Callable[[], bytes]  # asked only when the key is encrypted
@@ -131,6 +132,11 @@ def generate(path: Path, *, kind: KeyType = "ed25519", passphrase: bytes | None 
     """
     if passphrase == b"":
         raise ConfigError("the passphrase is empty", hint="give one, or leave it out for a key without")
+    if passphrase is not None and len(passphrase) > PASSPHRASE_MAX_BYTES:
+        raise ConfigError(
+            f"the passphrase has {len(passphrase):,} bytes, at most {PASSPHRASE_MAX_BYTES:,} are taken",
+            hint="give a shorter one",
+        )
     public = path.with_name(path.name + ".pub")
     for place in (path, public):
         if place.exists() or place.is_symlink():

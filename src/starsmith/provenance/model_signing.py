@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from starsmith.core import artifact
 from starsmith.core.errors import InputError
-from starsmith.provenance.signing import PAYLOAD_TYPE, pre_authentication, replace_file, sealed_content
+from starsmith.core.statement import canonical
+from starsmith.provenance.signing import PAYLOAD_TYPE, pre_authentication, sealed_manifest
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
@@ -31,11 +32,16 @@ def export(directory: Path, key: EllipticCurvePrivateKey, out: Path) -> None:
     run = directory.resolve() / artifact.RUN
     if out.resolve().is_relative_to(directory.resolve()) and not out.resolve().is_relative_to(run):
         raise InputError(f"{out} lies in the artefact, which it would change", hint=f"for example {run / 'model.sig'}")
-    if out.is_dir() or not out.parent.is_dir():
-        raise InputError(f"{out} is no place for a file", hint="give the name of a new file in a directory")
-    content, manifest = sealed_content(directory)
-    files = {**manifest.files, artifact.MANIFEST: hashlib.sha256(content).hexdigest()}
-    replace_file(out, artifact.canonical(_bundle(_statement(directory.resolve().name, files), key)))
+    if not out.parent.is_dir():
+        raise InputError(f"{out.parent} is not a directory", hint="give the name of a new file in a directory")
+    files = dict(sealed_manifest(directory).files)
+    files[artifact.MANIFEST] = hashlib.sha256((directory / artifact.MANIFEST).read_bytes()).hexdigest()
+    bundle = canonical(_bundle(_statement(directory.resolve().name, files), key))
+    try:
+        with out.open("xb") as file:
+            file.write(bundle)
+    except FileExistsError:
+        raise InputError(f"{out} exists, and nothing is written over", hint="give the name of a new file") from None
 
 
 def _statement(name: str, files: dict[str, str]) -> dict[str, Any]:
@@ -58,7 +64,7 @@ def _statement(name: str, files: dict[str, str]) -> dict[str, Any]:
 
 
 def _bundle(statement: dict[str, Any], key: EllipticCurvePrivateKey) -> dict[str, Any]:
-    payload = artifact.canonical(statement)
+    payload = canonical(statement)
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     digest = _DIGESTS[key.curve.key_size]
     signature = key.sign(pre_authentication(payload), ECDSA(digest, deterministic_signing=True))

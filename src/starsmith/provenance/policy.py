@@ -70,6 +70,8 @@ class Demands:
         except ValueError:
             return [f"{directory} does not say of which day its opt-out lists are ({OPT_OUTS_AS_OF}={recorded!r})"]
         age = ((self.today or date.today()) - day).days
+        if age < 0:
+            return [f"{directory} has opt-out lists of {day}, a day to come ({OPT_OUTS_AS_OF})"]
         if age <= (self.opt_outs_within_days or 0):
             return []
         return [f"{directory} has opt-out lists of {day}, {age} days old; at most {self.opt_outs_within_days} allowed"]
@@ -91,9 +93,9 @@ def _check_licences(directory: Path, objection: Objection) -> list[str]:
     for (expression, evidence), number in files.items():
         if (reason := objection(expression, evidence)) is not None:
             refused[expression] += number
-            examples.setdefault(expression, f"{reason}; {first[expression, evidence]}")
+            examples.setdefault(expression, f"{reason}; the first is {first[expression, evidence]}")
     listed = [
-        f"{directory} has {number} files under {expression or 'no licence'}, the first: {examples[expression]}"
+        f"{directory} has {number} file{'s' * (number > 1)} under {expression or 'no licence'}: {examples[expression]}"
         for expression, number in refused.most_common(MOST_NAMED)
     ]
     rest = len(refused) - len(listed)
@@ -132,10 +134,9 @@ def _requests(place: Path) -> str:
     try:
         if place.is_symlink() or not place.is_file() or place.stat().st_size > LARGEST_MARK_BYTES:
             return "no request that can be read"
-        found = parse_json(place.read_bytes())
+        names = list(dict.fromkeys(_names(parse_json(place.read_bytes()))))
     except (OSError, ValueError, RecursionError):
         return "no request that can be read"
-    names = list(dict.fromkeys(_names(found)))
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"request {', '.join(names[:MOST_NAMED])}{more}" if names else "no request"
 

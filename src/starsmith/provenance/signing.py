@@ -1,6 +1,7 @@
 """A manifest becomes a signed manifest, and a signed one a verdict: who stands for this artefact.
 
-Two signatures over the manifest's bytes as stored, both in `run/`, so that neither id nor digests change:
+Two signatures over the manifest in canonical form, as it is written first, so that a tool that orders its keys anew
+breaks none. Both lie in `run/`, so that neither id nor digests change:
 
 signature.dsse.json  DSSE envelope (https://github.com/secure-systems-lab/dsse), which takes any number of signers
 manifest.json.sig    OpenSSH signature of the last signer, for `ssh-keygen -Y verify`
@@ -10,7 +11,9 @@ files are those of the manifest is for `artifact.verify` to find.
 """
 
 import base64
+import errno
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError
+from starsmith.core.statement import canonical, read_statement
 from starsmith.provenance import openssh
 from starsmith.provenance.keys import PublicKey, fingerprint, read_public_keys, wire_form
 
@@ -65,12 +69,13 @@ class _Envelope:
     def to_bytes(self) -> bytes:
         signatures = [{"keyid": key, "sig": base64.b64encode(value).decode()} for key, value in self.signatures]
         payload = base64.b64encode(self.payload).decode()
-        return artifact.canonical({"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": signatures})
+        return canonical({"payload": payload, "payloadType": PAYLOAD_TYPE, "signatures": signatures})
 
 
 def sign(directory: Path, key: Ed25519PrivateKey) -> Signed:
     """Check the artefact and sign its manifest; signatures that others made of the same manifest stay."""
-    content, manifest = sealed_content(directory)
+    manifest = sealed_manifest(directory)
+    content = _signed_content(directory)
     run = directory / artifact.RUN
     if run.is_symlink():  # an artefact from elsewhere must not make us write outside it
         raise ArtifactError(f"{run} is a link", hint="make it a directory")
@@ -78,8 +83,8 @@ def sign(directory: Path, key: Ed25519PrivateKey) -> Signed:
     name = fingerprint(wire_form(key.public_key()))
     others = [signature for signature in _signatures_of(run / DSSE, content) if signature[0] != name]
     own = (name, key.sign(pre_authentication(content)))
-    replace_file(run / DSSE, _Envelope(content, (*others[-SIGNERS_MAX + 1 :], own)).to_bytes())
-    replace_file(run / OPENSSH, openssh.sign(content, key))
+    _replace_file(run / DSSE, _Envelope(content, (*others[-SIGNERS_MAX + 1 :], own)).to_bytes())
+    _replace_file(run / OPENSSH, openssh.sign(content, key))
     return Signed(directory, manifest.id, name, "", (run / DSSE, run / OPENSSH))
 
 
@@ -87,7 +92,7 @@ def check(directory: Path, key: Path) -> Signed:
     """Who signed the manifest as it is now, of the public keys in the file `key`; an error if none did."""
     trusted = read_public_keys(key)
     manifest = artifact.read(directory)
-    claims = _read_claims(directory, (directory / artifact.MANIFEST).read_bytes())
+    claims = _read_claims(directory, _signed_content(directory))
     if not claims:
         raise ArtifactError(f"{directory} is not signed", hint=f"starsmith sign {directory} --key FILE")
     found = [judged for claim in claims if (judged := _judge(claim, trusted)) is not None]
@@ -114,25 +119,31 @@ def pre_authentication(payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
-def sealed_content(directory: Path) -> tuple[bytes, artifact.Manifest]:
-    """The manifest's bytes, and what they say, of an artefact that holds to the last byte."""
+def sealed_manifest(directory: Path) -> artifact.Manifest:
+    """The manifest of an artefact that holds to the last byte."""
     manifest = artifact.read(directory)
-    content = (directory / artifact.MANIFEST).read_bytes()
     if problems := artifact.verify(directory):
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ArtifactError(
             f"not signed, for the artefact does not hold: {problems[0]}{more}", hint=f"starsmith verify {directory}"
         )
-    return content, manifest
+    return manifest
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def _signed_content(directory: Path) -> bytes:
+    """What signatures are over: the statement, however the manifest spells it."""
+    return canonical(read_statement(directory / artifact.MANIFEST))
+
+
+def _replace_file(path: Path, content: bytes) -> None:
     """Write a file that is whole or as before."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with new.open("xb") as file:
-        file.write(content)
-    new.replace(path)
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # a name that nobody else has given
+    try:
+        with new.open("xb") as file:
+            file.write(content)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _judge(claim: _Claim, trusted: Sequence[PublicKey]) -> tuple[_Claim, PublicKey] | None:
@@ -204,12 +215,16 @@ def _parse_envelope(envelope: dict[str, Any]) -> _Envelope:
 def _read(file: Path) -> bytes | None:
     """The content of a signature file, None if there is none."""
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ArtifactError(f"{file} is no regular file, wanted: a signature", hint="have it signed again")
         with file.open("rb") as stream:
             content = stream.read(SIGNATURE_MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except IsADirectoryError:
-        raise ArtifactError(f"{file} is a directory, wanted: a signature", hint="have it signed again") from None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ArtifactError(f"{file} is a link to itself, wanted: a signature", hint="have it signed again") from None
     if len(content) > SIGNATURE_MAX_BYTES:
         raise ArtifactError(f"{file} has more than {SIGNATURE_MAX_BYTES:,} bytes", hint="have it signed again")
     return content
