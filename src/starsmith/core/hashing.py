@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 TOKEN = re.compile(rb"[A-Za-z0-9_\x80-\xff]+|[!-/:-@\[-^`{-~]")  # the same tokens one by one, where few are wanted
 
 SPACE, WORD, PUNCTUATION = 0, 1, 2  # what a byte is to a code token: nothing, part of a word, one by itself
-_BASE = np.uint64(0x9E3779B97F4A7C15 | 1)  # odd, hence invertible modulo 2**64
-_INVERSE = np.uint64(pow(int(_BASE), -1, 2**64))
+BASE = np.uint64(0x9E3779B97F4A7C15 | 1)  # odd, hence invertible modulo 2**64
+INVERSE = np.uint64(pow(int(BASE), -1, 2**64))
 
 
 def _byte_classes() -> NDArray[np.uint8]:
@@ -92,10 +92,10 @@ def _span_hashes(values: NDArray[np.uint64], starts: NDArray[np.int64], ends: ND
     on the span alone. Equal hashes are a candidate, not a proof; users of it compare the text.
     """
     with np.errstate(over="ignore"):
-        powers = _powers(_BASE, len(values))
+        powers = _powers(BASE, len(values))
         prefix = np.concatenate((np.zeros(1, np.uint64), np.cumsum(mix(values) * powers, dtype=np.uint64)))
         lengths = (ends - starts).astype(np.uint64)
-        return mix((prefix[ends] - prefix[starts]) * _powers(_INVERSE, len(values))[starts] + lengths)
+        return mix((prefix[ends] - prefix[starts]) * _powers(INVERSE, len(values))[starts] + lengths)
 
 
 def _powers(base: np.uint64, count: int) -> NDArray[np.uint64]:

@@ -216,7 +216,7 @@ def _vocabulary_of(directory: Path) -> Tokenizer | None:
 
 def _check_index(directory: Path, manifest: Manifest) -> list[str]:
     table = FingerprintTable(directory)
-    seen = {"documents": len(table.documents), "bytes": len(table.text), "fingerprints": len(table.fingerprints)}
+    seen = {"documents": len(table.documents), "bytes": len(table.text), "fingerprints": len(table.remainders)}
     return _compare(directory, manifest.counts, seen)
 
 

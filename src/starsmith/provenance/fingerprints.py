@@ -1,18 +1,24 @@
-"""The files of an index: sorted fingerprints, their places, and the text they point into, memory-mapped.
+"""The files of an index, memory-mapped: from a fingerprint to its places, from a place to a document and its text.
 
-Each `.bin` file is a header of 64 bytes and then one flat little-endian array:
+Each `.bin` file is a header of 64 bytes and then one flat little-endian array. A fingerprint of 64 bits is a prefix of
+b bits, the number of its bucket, and a remainder, the 32 bits after it; the bits behind these are not kept.
 
-fingerprints  uint64, ascending, one entry for each place
-positions     uint32 (uint64 when the text is longer than that reaches): where each begins in the text, in bytes
-text          uint8: the UTF-8 texts of the documents, one after the other with nothing between
+directory   uint32 (uint64 from 2**32 entries on), 2**b + 1: where each bucket begins in the two arrays that follow
+remainders  uint32, ascending in each bucket, one for each place
+positions   uint32 (five bytes when the text is longer than that reaches): where each begins in the text, in bytes
+common      uint64, ascending: prefix and remainder of each fingerprint that has more than `max_places` places; only
+            the first few of these are among the positions
+counts      uint64: how many places each of those has
+text        uint8: the UTF-8 texts of the documents, one after the other with nothing between
 
 `documents.parquet` says which document begins at which byte of the text, and where it comes from. The header names
-the version, the array and its length, so that a truncated or foreign file fails when it is opened.
+the version, the array and its length, so that a truncated or foreign file fails when it is opened. The text of a
+document stands as it is: verification reads a hundred bytes here and there, for which a compressed block is too slow.
 """
 
 import mmap
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,24 +31,27 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from starsmith.core.errors import ArtifactError
-from starsmith.core.hashing import code_tokens, shingles, winnow
 
-VERSION = 1
+VERSION = 2
 DOCUMENTS = "documents.parquet"
+ORIGIN = ("swhid", "repository", "commit", "path", "license")
 DOCUMENTS_SCHEMA = pa.schema(
-    [
-        ("offset", pa.int64()),  # of the document's first byte in the text
-        ("swhid", pa.string()),
-        ("repository", pa.string()),
-        ("commit", pa.string()),
-        ("path", pa.string()),
-        ("license", pa.string()),
-    ]
+    [("offset", pa.int64()), *((name, pa.string()) for name in ORIGIN)]  # offset: of its first byte in the text
 )
+LONGEST_TEXT = 1 << 40  # bytes, as far as five bytes reach
+COMMON_SAMPLES = 8  # places that are kept of a fingerprint with more than `max_places`
 
 _MAGIC = b"STARSMTH"
 _HEADER = struct.Struct("<8s16sIIIIQ16x")  # magic, array, version, k, window, bytes of an item, items
-_WIDTHS = {"fingerprints": (8,), "positions": (4, 8), "text": (1,)}
+_WIDTHS = {
+    "directory": (4, 8),
+    "remainders": (4,),
+    "positions": (4, 5),
+    "common": (8,),
+    "counts": (8,),
+    "text": (1,),
+}
+ARRAYS = tuple(_WIDTHS)
 _REBUILD = "rebuild it: starsmith index CORPUS --out DIR"
 
 
@@ -58,24 +67,21 @@ class Grams:
         """Two texts that share this many consecutive tokens share a fingerprint (see `core.hashing.winnow`)."""
         return self.k + self.window - 1
 
-    def select(self, content: bytes) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Fingerprints of one document, and the byte offset at which each begins."""
-        tokens = code_tokens(content)
-        hashes = shingles(tokens.hashes, self.k)
-        chosen = winnow(hashes, self.window)
-        return hashes[chosen], tokens.starts[chosen]
-
 
 class ArrayWriter:
     """Appends to the array of one index file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, item_bytes: int) -> None:
         self._file = file
+        self._item_bytes = item_bytes
         self.items = 0
 
     def append(self, values: NDArray[Any]) -> None:
-        """Write values of the file's type."""
-        self._file.write(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+        """Write non-negative integers in as many bytes as an item of the file has."""
+        wide = values.astype("<u8") if self._item_bytes == 5 else values.astype(f"<u{self._item_bytes}", copy=False)
+        if self._item_bytes == 5:
+            wide = np.ascontiguousarray(wide.view(np.uint8).reshape(-1, 8)[:, :5])
+        self._file.write(wide.data)
         self.items += len(values)
 
 
@@ -84,52 +90,79 @@ def write_array(directory: Path, array: str, item_bytes: int, grams: Grams) -> I
     """Write one index file; the header comes last, when the length is known."""
     with (directory / f"{array}.bin").open("wb") as file:
         file.write(bytes(_HEADER.size))
-        writer = ArrayWriter(file)
+        writer = ArrayWriter(file, item_bytes)
         yield writer
         file.seek(0)
         file.write(_HEADER.pack(_MAGIC, array.encode(), VERSION, grams.k, grams.window, item_bytes, writer.items))
 
 
 class FingerprintTable:
-    """An opened index: fingerprint -> places, place -> document, and the text itself."""
+    """An opened index. The arrays are mapped; what a query does not touch is not read."""
 
     def __init__(self, directory: Path) -> None:
-        fingerprints, self.grams = _map_array(directory, "fingerprints")
-        positions, grams_of_positions = _map_array(directory, "positions")
-        text, grams_of_text = _map_array(directory, "text")
-        if not self.grams == grams_of_positions == grams_of_text or len(fingerprints) != len(positions):
-            raise ArtifactError(f"{directory / 'positions.bin'} belongs to another index", hint=_REBUILD)
-        self.fingerprints: NDArray[np.uint64] = fingerprints
-        self.positions = positions
-        self.text: memoryview = text.data
+        arrays, grams = {}, set()
+        for name in ARRAYS:
+            arrays[name], found = _map_array(directory, name)
+            grams.add(found)
+            if len(grams) > 1:
+                raise ArtifactError(f"{directory / name}.bin belongs to another index", hint=_REBUILD)
+        self.grams = grams.pop()
+        self.directory, self.remainders, self.positions = (
+            arrays[name] for name in ("directory", "remainders", "positions")
+        )
+        self.common, self.counts, self.text = (arrays[name] for name in ("common", "counts", "text"))
+        self._check(directory)
         self.documents = _read_documents(directory / DOCUMENTS)
+        self.offsets: NDArray[np.int64] = np.append(self.documents["offset"].to_numpy(), len(self.text))
 
-    @cached_property
-    def _offsets(self) -> NDArray[np.int64]:
-        return np.append(self.documents["offset"].to_numpy(), len(self.text))
-
-    def lookup(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """For each hash the range [first, last) of its places in `positions`."""
-        first = np.searchsorted(self.fingerprints, hashes, side="left")
-        return first, np.searchsorted(self.fingerprints, hashes, side="right")
+    def _check(self, directory: Path) -> None:
+        buckets = len(self.directory) - 1
+        if buckets < 1 or buckets & (buckets - 1):
+            raise ArtifactError(
+                f"{directory}/directory.bin has {buckets + 1} items, wanted a power of two and one", hint=_REBUILD
+            )
+        entries = int(self.directory[-1])
+        for name, seen, wanted in (
+            ("remainders", len(self.remainders), entries),
+            ("positions", len(self.positions), entries),
+            ("counts", len(self.counts), len(self.common)),
+        ):
+            if seen != wanted:
+                raise ArtifactError(
+                    f"{directory}/{name}.bin belongs to another index: it has {seen} items, the others say {wanted}",
+                    hint=_REBUILD,
+                )
 
     def document_at(self, place: int) -> int:
         """Number of the document that byte `place` of the text belongs to."""
-        return int(np.searchsorted(self._offsets, place, side="right")) - 1
+        return int(np.searchsorted(self.offsets, place, side="right")) - 1
 
     def bounds(self, document: int) -> tuple[int, int]:
         """Where a document begins and ends in the text."""
-        return int(self._offsets[document]), int(self._offsets[document + 1])
+        return int(self.offsets[document]), int(self.offsets[document + 1])
 
-    def origin(self, document: int) -> dict[str, Any]:
-        """The document's row of `documents.parquet`."""
-        row: dict[str, Any] = self.documents.slice(document, 1).to_pylist()[0]
-        return row
+    def places(self) -> NDArray[np.int64]:
+        """(N,) every position; for checks, it reads them all."""
+        return sum(self.positions[:, byte].astype(np.int64) << (8 * byte) for byte in range(self.positions.shape[1]))  # type: ignore[return-value]
 
+    def origin(self, document: int) -> dict[str, str]:
+        """Where a document comes from, by the names of `ORIGIN`."""
+        return {name: column[document].as_py() for name, column in self._origins.items()}
 
-def write_documents(rows: Sequence[dict[str, Any]], directory: Path) -> None:
-    """Write `documents.parquet`, one row for each document of the text, in order."""
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=DOCUMENTS_SCHEMA), directory / DOCUMENTS, compression="zstd")
+    def find_documents(self, swhid: str) -> list[int]:
+        """Numbers of the documents with this content, ascending."""
+        return self._by_swhid.get(swhid, [])
+
+    @cached_property
+    def _origins(self) -> dict[str, pa.Array]:
+        return {name: self.documents[name].combine_chunks() for name in ORIGIN}
+
+    @cached_property
+    def _by_swhid(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for number, swhid in enumerate(self.documents["swhid"].to_pylist()):
+            found.setdefault(swhid, []).append(number)
+        return found
 
 
 def _map_array(directory: Path, array: str) -> tuple[NDArray[Any], Grams]:
@@ -150,7 +183,12 @@ def _map_array(directory: Path, array: str) -> tuple[NDArray[Any], Grams]:
         raise ArtifactError(
             f"{path} has {len(content)} bytes, its header says {_HEADER.size + items * item_bytes}", hint=_REBUILD
         )
-    return np.frombuffer(content, np.uint8)[_HEADER.size :].view(f"<u{item_bytes}"), Grams(k, window)
+    if array != "directory":  # a query touches pages here and there: reading ahead makes a cold one ten times as slow
+        content.madvise(mmap.MADV_RANDOM)
+    data = np.frombuffer(content, np.uint8)[_HEADER.size :]
+    if array == "positions":
+        return data.reshape(-1, item_bytes), Grams(k, window)
+    return data.view(f"<u{item_bytes}"), Grams(k, window)
 
 
 def _read_documents(path: Path) -> pa.Table:

@@ -3,16 +3,22 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from starsmith.core import artifact
 from starsmith.core.console import progress
 from starsmith.core.errors import ConfigError, InputError
-from starsmith.core.records import TRAIN, SourceFile, read_files
-from starsmith.provenance.fingerprints import Grams, write_array, write_documents
+from starsmith.core.records import TRAIN, read_columns
+from starsmith.core.winnowing import fingerprints
+from starsmith.provenance.fingerprints import DOCUMENTS, DOCUMENTS_SCHEMA, LONGEST_TEXT, ORIGIN, Grams, write_array
+from starsmith.provenance.postings import Postings
+
+COLUMNS = ("text", *ORIGIN)  # that are read of a corpus
+SPILL = "postings.tmp"
 
 Counts = dict[str, int]
 
@@ -41,44 +47,51 @@ class IndexConfig:
 
 def run(config: IndexConfig, *, corpus: Path, out: Path) -> None:
     """Fingerprint every training file of `corpus`; the index holds the text too, to compare with."""
-    total = artifact.read(corpus, kind="corpus").counts.get("kept")
+    counts = artifact.read(corpus, kind="corpus").counts
     rooms = ("core", "provenance")
     with artifact.create(out, kind="index", config=config, rooms=rooms, parents={"corpus": corpus}) as draft:
+        total = counts["kept"] - counts.get("held_out", 0) if "kept" in counts else None
         with progress("index: fingerprinting files", total=total, unit="files") as advance:
-            draft.counts.update(write_index(read_files(corpus, split=TRAIN), draft.path, config.grams, advance))
+            batches = read_columns(corpus, COLUMNS, split=TRAIN)
+            draft.counts.update(write_index(batches, draft.path, config, advance))
         if not draft.counts["documents"]:
             raise InputError(f"{corpus} has no training file", hint="lower corpus.held_out, or add sources")
 
 
-def write_index(files: Iterable[SourceFile], directory: Path, grams: Grams, advance: Callable[[], None]) -> Counts:
-    """Write the files of an index, calling `advance` after each source file."""
-    hashes, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-    rows: list[dict[str, Any]] = []
-    with write_array(directory, "text", 1, grams) as text:
-        for file in files:
-            content = file.text.encode()
-            found, starts = grams.select(content)
-            hashes.append(found)
-            places.append(starts + text.items)
-            rows.append(_row(file, offset=text.items))
-            text.append(np.frombuffer(content, np.uint8))
-            advance()
-    fingerprints = _write_sorted(directory, np.concatenate(hashes), np.concatenate(places), grams)
-    write_documents(rows, directory)
-    return {"documents": len(rows), "bytes": text.items, "fingerprints": fingerprints}
+def write_index(
+    batches: Iterable[pa.RecordBatch], directory: Path, config: IndexConfig, advance: Callable[[int], None]
+) -> Counts:
+    """Write the files of an index from batches with `COLUMNS`, calling `advance` with the rows of each that is done."""
+    grams = config.grams
+    postings = Postings(directory / SPILL)
+    documents = 0
+    with (
+        write_array(directory, "text", 1, grams) as text,
+        pq.ParquetWriter(directory / DOCUMENTS, DOCUMENTS_SCHEMA, compression="zstd") as table,
+    ):
+        for batch in batches:
+            content, bounds = _joined(batch["text"])
+            if text.items + len(content) > LONGEST_TEXT:
+                raise InputError(
+                    f"the texts have more than {LONGEST_TEXT:,} bytes, as far as an index reaches",
+                    hint="build a corpus of each part, and an index of each",
+                )
+            hashes, places = fingerprints(content, bounds, grams.k, grams.window)
+            postings.add(hashes, places + text.items)
+            columns = [pa.array(bounds[:-1] + text.items), *(batch[name] for name in ORIGIN)]
+            table.write_batch(pa.record_batch(columns, schema=DOCUMENTS_SCHEMA))
+            text.append(content)
+            documents += len(batch)
+            advance(len(batch))
+    counts = postings.write(directory, grams, max_places=config.max_places, text_bytes=text.items)
+    return {"documents": documents, "bytes": text.items, **counts}
 
 
-def _row(file: SourceFile, *, offset: int) -> dict[str, Any]:
-    origin = {name: getattr(file, name) for name in ("swhid", "repository", "commit", "path", "license")}
-    return {"offset": offset, **origin}
-
-
-def _write_sorted(directory: Path, hashes: NDArray[np.uint64], places: NDArray[np.int64], grams: Grams) -> int:
-    """Write fingerprints in ascending order with their places, which ascend where the fingerprint is the same."""
-    order = np.argsort(hashes, kind="stable")
-    width = np.uint32 if not len(places) or places.max() < 2**32 else np.uint64
-    with write_array(directory, "fingerprints", 8, grams) as file:
-        file.append(hashes[order])
-    with write_array(directory, "positions", np.dtype(width).itemsize, grams) as file:
-        file.append(places[order].astype(width))
-    return len(hashes)
+def _joined(texts: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The texts one after the other, and where each begins and the last ends."""
+    if not len(texts):
+        return np.zeros(0, np.uint8), np.zeros(1, np.int64)
+    _, offsets, content = texts.cast(pa.large_string()).buffers()
+    bounds = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    joined = np.frombuffer(content, np.uint8)[bounds[0] : bounds[-1]] if content else np.zeros(0, np.uint8)
+    return joined, bounds - bounds[0]
