@@ -3,7 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from starsmith.core.records import TRAIN, SourceFile, sha256_of, swhid_of
+from starsmith.provenance.index import COLUMNS
 
 MakeCorpus = Callable[[Path, Sequence[SourceFile]], Path]
 Files = Mapping[str, str | bytes]
@@ -50,6 +53,12 @@ def source_file(path: str, text: str, *, split: str = TRAIN, license: str = "MIT
         sha256=sha256_of(content),
         split=split,
     )
+
+
+def batch_of(files: Sequence[SourceFile]) -> pa.RecordBatch:
+    """Files as the index stage reads them from a corpus."""
+    columns = [pa.array([getattr(file, name) for file in files], pa.string()) for name in COLUMNS]
+    return pa.record_batch(columns, names=list(COLUMNS))
 
 
 def function_text(seed: int, lines: int = 12) -> str:

@@ -26,7 +26,7 @@ from starsmith.provenance.differences import compare
 from starsmith.provenance.lineage import verify_chain
 from starsmith.provenance.policy import Demands
 from starsmith.provenance.reruns import STAGES, rerun
-from worlds import Write, source_file
+from worlds import Write, batch_of, source_file
 
 Fill = Callable[[artifact.Draft, Sequence[SourceFile]], None]
 
@@ -355,7 +355,7 @@ def test_a_forged_index_is_found_by_making_it_again(other_code: bool, copy: Path
         forged, kind="index", config=settings, rooms=rooms, parents={"corpus": copy / "corpus"}
     ) as draft:
         files = [source_file("a.py", module(3) + module(9))]
-        draft.counts.update(index.write_index(files, draft.path, settings.grams, lambda: None))
+        draft.counts.update(index.write_index([batch_of(files)], draft.path, settings, lambda _: None))
     if other_code:
         _change_code(forged)
 

@@ -1,10 +1,9 @@
 """The index stage and the files it writes."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from starsmith.core import artifact
@@ -13,16 +12,25 @@ from starsmith.core.hashing import code_tokens, shingles
 from starsmith.core.records import HELD_OUT, read_files
 from starsmith.provenance import index
 from starsmith.provenance.attribution import Attributor
-from starsmith.provenance.fingerprints import FingerprintTable, Grams
+from starsmith.provenance.fingerprints import ARRAYS, FingerprintTable, Grams
 
 CONFIG = index.IndexConfig(ngram_tokens=6, window=4)
-ARRAYS = ("fingerprints.bin", "positions.bin", "text.bin")
+FILES = tuple(f"{name}.bin" for name in ARRAYS)
 
 
 @pytest.fixture(scope="module")
 def index_directory(corpus: Path) -> Path:
     out = corpus.parent / "index_of_six"
     index.run(CONFIG, corpus=corpus, out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def full_directory(corpus: Path) -> Path:
+    """An index in which no array is empty."""
+    out = corpus.parent / "index_with_common"
+    index.run(index.IndexConfig(ngram_tokens=6, window=4, max_places=1), corpus=corpus, out=out)
+    assert all((out / name).stat().st_size > 64 for name in FILES)
     return out
 
 
@@ -42,28 +50,39 @@ def test_the_account_adds_up(corpus: Path, index_directory: Path) -> None:
     assert manifest.counts == {
         "documents": len(table.documents),
         "bytes": len(table.text),
-        "fingerprints": len(table.fingerprints),
+        "fingerprints": len(table.remainders),
+        "common": len(table.common),
     }
     assert [parent.role for parent in manifest.parents] == ["corpus"]
     assert manifest.parents[0].id == artifact.read(corpus).id
 
 
-def test_fingerprints_ascend_and_each_is_the_hash_of_the_text_at_its_place(index_directory: Path) -> None:
-    table = FingerprintTable(index_directory)
+def stored(table: FingerprintTable) -> Iterator[tuple[int, int, int]]:
+    """(prefix and remainder, their bits, place) of every entry."""
+    bits = (len(table.directory) - 1).bit_length() - 1
+    places = table.places().tolist()
+    for bucket in range(len(table.directory) - 1):
+        for entry in range(int(table.directory[bucket]), int(table.directory[bucket + 1])):
+            yield (bucket << 32) | int(table.remainders[entry]), bits + 32, places[entry]
 
-    assert (np.diff(table.fingerprints.astype(object)) >= 0).all()
-    for fingerprint, place in list(zip(table.fingerprints.tolist(), table.positions.tolist(), strict=True))[::50]:
+
+def test_entries_ascend_and_each_is_the_hash_of_the_text_at_its_place(index_directory: Path) -> None:
+    table = FingerprintTable(index_directory)
+    entries = list(stored(table))
+
+    assert entries == sorted(entries)
+    for fingerprint, bits, place in entries[::50]:
         _, end = table.bounds(table.document_at(place))
-        assert shingles(code_tokens(bytes(table.text[place:end])).hashes, 6)[0] == fingerprint
+        assert int(shingles(code_tokens(table.text[place:end].tobytes()).hashes, 6)[0]) >> (64 - bits) == fingerprint
 
 
 def test_every_stretch_of_the_guaranteed_length_holds_a_stored_fingerprint(index_directory: Path) -> None:
     table = FingerprintTable(index_directory)
-    places = set(table.positions.tolist())
+    places = set(table.places().tolist())
 
     for document in range(len(table.documents)):
         start, end = table.bounds(document)
-        starts = (code_tokens(bytes(table.text[start:end])).starts + start).tolist()
+        starts = (code_tokens(table.text[start:end].tobytes()).starts + start).tolist()
         for first in range(len(starts) - table.grams.guarantee + 1):
             assert places & set(starts[first : first + table.grams.window])
 
@@ -88,7 +107,7 @@ def test_a_corpus_without_training_files_is_refused_and_leaves_nothing(
 def test_documents_too_short_for_a_fingerprint_are_stored_without_one(make_index: Callable[..., Path]) -> None:
     table = FingerprintTable(make_index(["", "x = 1\n", ""], ngram_tokens=6, window=4))
 
-    assert len(table.fingerprints) == 0
+    assert len(table.remainders) == 0
     assert len(table.documents) == 3
     assert bytes(table.text) == b"x = 1\n"
 
@@ -103,12 +122,12 @@ def test_the_guarantee_is_window_plus_k_minus_one() -> None:
     assert Grams(k=6, window=4).guarantee == 9
 
 
-@pytest.mark.parametrize("name", [*ARRAYS, "documents.parquet", "manifest.json"])
+@pytest.mark.parametrize("name", [*FILES, "documents.parquet", "manifest.json"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
 def test_a_changed_byte_is_found_at_open_and_the_file_is_named(
-    name: str, share: float, index_directory: Path, tmp_path: Path
+    name: str, share: float, full_directory: Path, tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(index_directory, tmp_path / "index"))
+    copy = Path(shutil.copytree(full_directory, tmp_path / "index"))
     content = bytearray((copy / name).read_bytes())
     content[int(share * len(content))] ^= 1
     (copy / name).write_bytes(content)
@@ -117,12 +136,12 @@ def test_a_changed_byte_is_found_at_open_and_the_file_is_named(
         Attributor.open(copy)
 
 
-@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kept", [0, 10, 63, 64, -1])
 def test_a_truncated_array_is_named_even_without_its_digest(
-    name: str, kept: int, index_directory: Path, tmp_path: Path
+    name: str, kept: int, full_directory: Path, tmp_path: Path
 ) -> None:
-    copy = Path(shutil.copytree(index_directory, tmp_path / "index"))
+    copy = Path(shutil.copytree(full_directory, tmp_path / "index"))
     (copy / name).write_bytes((copy / name).read_bytes()[:kept])
 
     with pytest.raises(ArtifactError, match=name.replace(".", r"\.")):
@@ -134,7 +153,7 @@ def test_a_truncated_array_is_named_even_without_its_digest(
     [
         (0, b"X", "does not begin with the header"),
         (8, b"X", "header that is not one of"),
-        (24, b"\2", "format version 2"),
+        (24, b"\1", "format version 1"),
         (28, b"\0", "header that is not one of"),  # k
         (28, b"\7", "belongs to another index"),
         (36, b"\3", "header that is not one of"),  # bytes of an item

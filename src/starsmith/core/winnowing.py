@@ -96,7 +96,11 @@ def _scan(
 ) -> tuple[int, int]:
     """Fill the arrays for data[low:high], fingerprints from entry `count` on; (tokens, entries used so far)."""
     inside = np.empty(k, np.uint64)  # ring: the mixed hashes of the last k tokens
-    recent = np.empty(window, np.uint64)  # ring: the last `window` shingles
+    mask = 1
+    while mask < window:
+        mask *= 2
+    recent = np.empty(mask, np.uint64)  # ring: the last shingles, `window` at least; a power of two spares divisions
+    mask -= 1
     highest = np.uint64(1)
     for _ in range(k - 1):
         highest *= _B
@@ -131,20 +135,20 @@ def _scan(
             continue
         shingle = mixed(rolled + np.uint64(k))
         current = shingles
-        recent[current % window] = shingle
+        recent[current & mask] = shingle
         shingles += 1
         if 0 <= least <= current - window:  # out of the window
             least = current
             for back in range(current - 1, current - window, -1):
-                if recent[back % window] < recent[least % window]:
+                if recent[back & mask] < recent[least & mask]:
                     least = back
-        elif least < 0 or shingle <= recent[least % window]:
+        elif least < 0 or shingle <= recent[least & mask]:
             least = current  # the rightmost on ties
         if current >= window - 1 and least != told:
-            chosen[count], hashes[count] = least, recent[least % window]
+            chosen[count], hashes[count] = least, recent[least & mask]
             count += 1
             told = least
     if 0 < shingles < window:
-        chosen[count], hashes[count] = least, recent[least % window]
+        chosen[count], hashes[count] = least, recent[least & mask]
         count += 1
     return tokens, count

@@ -1,33 +1,32 @@
 """A piece of code becomes the list of corpus places it is equal to, with file, lines and licence.
 
 Fingerprints propose, the text decides: each candidate is compared token by token with the corpus and extended as far
-as it is equal, so nothing unequal is reported. Every shingle of the query is looked up, not only the winnowed ones:
-then each stored fingerprint that falls into a copy finds it, and what is found does not depend on the text around.
-What this can say is that text stands in the corpus, not that the model wrote it because of that.
+as it is equal (`provenance.matching`), so nothing unequal is reported. What this can say is that text stands in the
+corpus, not that the model wrote it because of that.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError
-from starsmith.core.hashing import TOKEN, code_tokens, shingles
-from starsmith.provenance.fingerprints import FingerprintTable
+from starsmith.core.winnowing import Scan, scan
+from starsmith.provenance import licence_texts, matching
+from starsmith.provenance.fingerprints import COMMON_SAMPLES, FingerprintTable
+from starsmith.provenance.links import url_of
+from starsmith.provenance.tombstones import Tombstones
 
-Kind = Literal["source", "common", "low-information"]
+Kind = Literal["source", "common", "licence", "low-information"]
 
 MAX_SOURCES = 5  # files named for one match
-COMMON_SAMPLES = 8  # places compared when a fingerprint has too many to compare all
 DISTINCT_WORDS = 8  # fewer in a match of 24 tokens or more say nothing: separators, tables of numbers
-_WORD = re.compile(rb"[A-Za-z_\x80-\xff]")  # begins with one of these: neither number nor punctuation
-_STRETCH_BYTES = 512  # of corpus text split into tokens at a time, going backwards
+LICENCE_SHARE = 0.5  # of a match's words that are a licence's wording, from which on it may be nothing else
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Source:
     first_line: int
     last_line: int
     license: str
+    url: str  # of these lines at the repository's host; "" where that is not known
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,43 @@ class Match:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {**asdict(self), "sources": [asdict(source) for source in self.sources]}
+        return {**vars(self), "sources": [asdict(source) for source in self.sources]}
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Tokens [start, end) of a query and the places in the text store that are equal to them, or to some of them."""
+
+    start: int
+    end: int
+    common: bool
+    count: int  # places in the corpus
+    places: tuple[tuple[int, int, int], ...]  # first byte, byte after the last, document; ascending
 
 
 class Attributor:
     """An opened index. Reading only, so several threads may share it."""
 
-    def __init__(self, table: FingerprintTable, *, max_places: int) -> None:
+    def __init__(self, table: FingerprintTable, *, max_places: int, tombstones: Tombstones | None = None) -> None:
         self._table = table
-        self._max_places = max_places
+        self._tombstones = tombstones or Tombstones(None, len(table.documents))
+        self._known = licence_texts.shipped()
+        self._index = matching.Index(
+            table.directory,
+            table.remainders,
+            table.positions,
+            table.common,
+            table.counts,
+            table.text,
+            table.offsets,
+            self._tombstones.removed(),
+            table.grams.k,
+            max_places,
+            min(COMMON_SAMPLES, max_places),
+        )
         self.shortest_tokens = table.grams.k  # shorter copies are not reported ...
         self.guaranteed_tokens = table.grams.guarantee  # ... and none of this length or more is missed
+        self.find(scan(b" ", table.grams.k, table.grams.window), b" ")  # the compiled code is loaded now
 
     @classmethod
     def open(cls, index_dir: Path) -> "Attributor":
@@ -74,172 +100,166 @@ class Attributor:
         manifest = artifact.read(index_dir, kind="index")
         if problems := artifact.verify(index_dir):
             raise ArtifactError(problems[0], hint="rebuild it: starsmith index CORPUS --out DIR")
-        return cls(FingerprintTable(index_dir), max_places=manifest.config["max_places"])
+        table = FingerprintTable(index_dir)
+        tombstones = Tombstones(index_dir, len(table.documents))
+        return cls(table, max_places=manifest.config["max_places"], tombstones=tombstones)
 
     def attribute(self, text: str, *, start: int = 0) -> list[Match]:
         """Matches in `text` that reach beyond character `start`, by where they begin.
 
-        None lies inside another; two may overlap when they come from different places.
+        None lies inside another of its sort; two may overlap when they come from different places.
         """
-        query = _Query(text)
-        spans = [span for span in _spans(self._align(query)) if query.ends[span.end - 1] > start]
-        kinds: dict[Kind, list[_Span]] = defaultdict(list)
-        for span in _maximal(spans):
-            kinds[self._kind(query, span)].append(span)
+        content = text.encode("utf-8", "surrogatepass")
+        tokens = self.scan(content)
+        stretches = self.find(tokens, content)
+        if not stretches:
+            return []
+        characters = characters_of(content) if len(content) > len(text) else None
+        return self.describe(tokens, content, stretches, characters, start)
+
+    def scan(self, content: bytes) -> Scan:
+        """Tokens and fingerprints of a text."""
+        return scan(content, self._table.grams.k, self._table.grams.window)
+
+    def find(self, tokens: Scan, content: bytes) -> list[Stretch]:
+        """The stretches that stand in the corpus, none inside another, by start."""
+        index, query = self._current(), _query(tokens, content)
+        alignments, grams = matching.find(query, index)
+        if not len(alignments) and not len(grams):
+            return []
+        found = _maximal(_grouped(alignments.tolist()))
+        common = [
+            Stretch(start, end, True, count, places)
+            for start, end, count, places in (self._common(query, index, grams) if len(grams) else ())
+            if not any(other.start <= start and end <= other.end for other in found)
+        ]
+        return sorted([*found, *common], key=lambda stretch: (stretch.start, stretch.end))
+
+    def describe(
+        self,
+        tokens: Scan,
+        content: bytes,
+        stretches: Sequence[Stretch],
+        characters: NDArray[np.int64] | None,
+        start: int,
+    ) -> list[Match]:
+        """Stretches as matches, at character offsets; those that end before character `start` left out.
+
+        characters   (B + 1,) how many characters begin before each byte; None when each has one byte
+        """
+
+        def character(byte: int) -> int:
+            return int(characters[byte]) if characters is not None else byte
+
+        kinds: dict[Kind, list[Stretch]] = defaultdict(list)
+        for stretch in stretches:
+            if character(int(tokens.ends[stretch.end - 1])) > start:
+                kinds[self.kind(tokens, content, stretch)].append(stretch)
         # Repetitive text equals itself at every shift: of those overlapping stretches, as few as cover the same.
         kept = {kind: found if kind == "source" else _thin(found) for kind, found in kinds.items()}
-        matches = [self._match(query, span, kind) for kind, found in kept.items() for span in found]
-        return sorted(matches, key=lambda match: match.start)
+        matches = [
+            Match(
+                start=character(int(tokens.starts[stretch.start])),
+                end=character(int(tokens.ends[stretch.end - 1])),
+                tokens=stretch.end - stretch.start,
+                kind=kind,
+                count=stretch.count,
+                sources=tuple(self._sources(stretch)),
+            )
+            for kind, found in kept.items()
+            for stretch in found
+        ]
+        return sorted(matches, key=lambda match: (match.start, match.end))
 
-    def _align(self, query: "_Query") -> Iterator["_Alignment"]:
-        """Every place that shares a fingerprint with the query, compared and extended, each once."""
-        table, k = self._table, self._table.grams.k
-        firsts, lasts = table.lookup(shingles(query.hashes, k))
-        open_in: dict[int, list[_Alignment]] = defaultdict(list)  # document -> what may still cover a later token
-        for token in np.flatnonzero(lasts > firsts).tolist():
-            first, last = int(firsts[token]), int(lasts[token])
-            common = last - first > self._max_places
-            for place in table.positions[first : min(last, first + COMMON_SAMPLES) if common else last].tolist():
-                document = table.document_at(place)
-                near = open_in[document] = [found for found in open_in[document] if found.end > token]
-                found = next((found for found in near if found.covers(token, place)), None)
-                if found is None:
-                    found = self._extend(query, token, place, document)
-                    if found is None:
-                        continue
-                    near.append(found)
-                    yield found
-                found.fingerprint_places.append(last - first)
-
-    def _extend(self, query: "_Query", token: int, place: int, document: int) -> "_Alignment | None":
-        """The longest equal stretch through `token` and `place`; None when not even a fingerprint's length is equal."""
-        text, words = self._table.text, query.words
-        low, high = self._table.bounds(document)
-        places: list[int] = []
-        last = place
-        for number, found in enumerate(TOKEN.finditer(text, place, high), start=token):
-            if number == len(words) or found.group() != words[number]:
-                break
-            places.append(found.start())
-            last = found.end()
-        if len(places) < self._table.grams.k:
-            return None
-        before: list[int] = []
-        for number, (begin, end) in enumerate(_tokens_before(text, low, place), start=1):
-            if number > token or text[begin:end] != words[token - number]:
-                break
-            before.append(begin)
-        return _Alignment(token - len(before), [*reversed(before), *places], last, document)
-
-    def _kind(self, query: "_Query", span: "_Span") -> Kind:
-        if span.fewest_places > self._max_places:
+    def kind(self, tokens: Scan, content: bytes, stretch: Stretch) -> Kind:
+        """What a stretch is: the wording of a licence, common, hardly any words, or a source."""
+        data, within = np.frombuffer(content, np.uint8), slice(stretch.start, stretch.end)
+        few = min(DISTINCT_WORDS, self.shortest_tokens // 3)
+        found = licence_texts.wording(data, tokens.starts[within], tokens.ends[within], self._known, few)
+        if found.share >= LICENCE_SHARE and found.longest_rest < self.guaranteed_tokens:
+            return "licence"
+        if stretch.common:
             return "common"
-        words = {word for word in query.words[span.start : span.end] if _WORD.match(word)}
-        return "source" if len(words) >= min(DISTINCT_WORDS, self._table.grams.k // 3) else "low-information"
+        return "source" if found.distinct >= few else "low-information"
 
-    def _match(self, query: "_Query", span: "_Span", kind: Kind) -> Match:
-        files: dict[int, _Alignment] = {}
-        for alignment in sorted(span.alignments, key=lambda alignment: alignment.places[0]):
-            files.setdefault(alignment.document, alignment)
-        return Match(
-            start=int(query.starts[span.start]),
-            end=int(query.ends[span.end - 1]),
-            tokens=span.end - span.start,
-            kind=kind,
-            count=span.fewest_places if kind == "common" else len(span.alignments),
-            sources=tuple(self._source(alignment) for alignment in list(files.values())[:MAX_SOURCES]),
-        )
+    def source_text(self, swhid: str, first_line: int, last_line: int) -> str | None:
+        """These lines of a training file, counted from 1; None when the index has no such file, or it is withdrawn."""
+        removed = self._tombstones.removed()
+        for document in self._table.find_documents(swhid):
+            if not removed[document]:
+                low, high = self._table.bounds(document)
+                lines = self._table.text[low:high].tobytes().decode().split("\n")
+                return "\n".join(lines[max(first_line - 1, 0) : last_line])
+        return None
 
-    def _source(self, alignment: "_Alignment") -> Source:
-        origin = self._table.origin(alignment.document)
-        first = bytes(self._table.text[origin.pop("offset") : alignment.places[0]]).count(b"\n") + 1
-        within = bytes(self._table.text[alignment.places[0] : alignment.last]).count(b"\n")
-        return Source(**origin, first_line=first, last_line=first + within)
+    def _current(self) -> matching.Index:
+        """The index, without what was withdrawn since it was opened."""
+        removed = self._tombstones.removed()
+        if removed is not self._index.removed:
+            self._index = self._index._replace(removed=removed)
+        return self._index
 
+    def _common(
+        self, query: matching.Query, index: matching.Index, grams: NDArray[np.int64]
+    ) -> Iterator[tuple[int, int, int, tuple[tuple[int, int, int], ...]]]:
+        """Start, end, count and places of each run of common fingerprints; the places are those of the rarest."""
+        for start, end, count, rarest in matching.joined(query, index, grams, self._table.grams.window).tolist():
+            token = int(grams[rarest, matching.TOKEN])
+            places = [
+                (place, matching.last_byte(query, index, token, place), self._table.document_at(place))
+                for place in grams[rarest, matching.SAMPLES :].tolist()
+                if place >= 0
+            ]
+            yield start, end, count, tuple(places)
 
-class _Query:
-    """The text that is asked about, as code tokens."""
-
-    def __init__(self, text: str) -> None:
-        content = text.encode("utf-8", "surrogatepass")
-        tokens = code_tokens(content)
-        self.hashes = tokens.hashes
-        self.words = [content[start:end] for start, end in zip(tokens.starts, tokens.ends, strict=True)]
-        # Characters that begin before each byte; tokens begin and end between characters.
-        begins = (np.frombuffer(content, np.uint8) & 0xC0) != 0x80
-        characters = np.concatenate(([0], np.cumsum(begins)))
-        self.starts = characters[tokens.starts]
-        self.ends = characters[tokens.ends]
-
-
-@dataclass
-class _Alignment:
-    """Query tokens from `start` on that are equal, one by one, to the corpus tokens at `places`."""
-
-    start: int
-    places: list[int]  # byte offset in the text store of each token
-    last: int  # byte offset after the last token
-    document: int
-
-    def __post_init__(self) -> None:
-        self.fingerprint_places: list[int] = []  # of each fingerprint in it: in how many places that is
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.places)
-
-    def covers(self, token: int, place: int) -> bool:
-        return self.start <= token < self.end and self.places[token - self.start] == place
+    def _sources(self, stretch: Stretch) -> Iterator[Source]:
+        """The first files of a stretch; of each the first place."""
+        files: dict[int, tuple[int, int]] = {}
+        for first, last, document in stretch.places:
+            files.setdefault(document, (first, last))
+            if len(files) == MAX_SOURCES:
+                break
+        for document, (first, last) in files.items():
+            origin = self._table.origin(document)
+            low, _ = self._table.bounds(document)
+            line = matching.count_lines(self._table.text, low, first) + 1
+            last_line = line + matching.count_lines(self._table.text, first, last)
+            url = url_of(origin["repository"], origin["commit"], origin["path"], line, last_line)
+            yield Source(**origin, first_line=line, last_line=last_line, url=url)
 
 
-@dataclass
-class _Span:
-    """Query tokens [start, end) and all the places that are equal to just these."""
-
-    start: int
-    end: int
-    alignments: list[_Alignment]
-
-    @cached_property
-    def fewest_places(self) -> int:
-        """Places of its rarest fingerprint: more than that, the whole cannot have."""
-        return min(min(alignment.fingerprint_places) for alignment in self.alignments)
+def _query(tokens: Scan, content: bytes) -> matching.Query:
+    data = np.frombuffer(content, np.uint8)
+    return matching.Query(data, tokens.starts, tokens.ends, tokens.chosen, tokens.hashes)
 
 
-def _spans(alignments: Iterable[_Alignment]) -> list[_Span]:
-    groups: dict[tuple[int, int], list[_Alignment]] = defaultdict(list)
-    for alignment in list(alignments):
-        groups[alignment.start, alignment.end].append(alignment)
-    return [_Span(start, end, group) for (start, end), group in groups.items()]
+def characters_of(content: bytes) -> NDArray[np.int64]:
+    """(B + 1,) characters of a UTF-8 text that begin before each byte; tokens begin and end between characters."""
+    begins = (np.frombuffer(content, np.uint8) & 0xC0) != 0x80
+    return np.concatenate(([0], np.cumsum(begins)))
 
 
-def _maximal(spans: Sequence[_Span]) -> list[_Span]:
+def _grouped(alignments: Sequence[Sequence[int]]) -> list[Stretch]:
+    groups: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
+    for start, end, place, last, document, _ in alignments:
+        groups[start, end].append((place, last, document))
+    return [Stretch(start, end, False, len(found), tuple(found)) for (start, end), found in groups.items()]
+
+
+def _maximal(stretches: Sequence[Stretch]) -> list[Stretch]:
     """Those inside no other, by start (and so by end)."""
-    kept: list[_Span] = []
-    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
-        if not kept or span.end > kept[-1].end:
-            kept.append(span)
+    kept: list[Stretch] = []
+    for stretch in sorted(stretches, key=lambda stretch: (stretch.start, -stretch.end)):
+        if not kept or stretch.end > kept[-1].end:
+            kept.append(stretch)
     return kept
 
 
-def _thin(spans: Sequence[_Span]) -> list[_Span]:
-    """The fewest of some maximal spans that cover as many tokens."""
-    kept: list[_Span] = []
-    for span in spans:
-        while len(kept) > 1 and kept[-2].end >= span.start:
+def _thin(stretches: Sequence[Stretch]) -> list[Stretch]:
+    """The fewest of some maximal stretches that cover as many tokens."""
+    kept: list[Stretch] = []
+    for stretch in stretches:
+        while len(kept) > 1 and kept[-2].end >= stretch.start:
             kept.pop()
-        kept.append(span)
+        kept.append(stretch)
     return kept
-
-
-def _tokens_before(text: memoryview, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Where the code tokens of text[low:high] begin and end, the last one first."""
-    size = _STRETCH_BYTES
-    while high > low:
-        first = max(high - size, low)
-        spans = [found.span() for found in TOKEN.finditer(text, first, high)]
-        high = first
-        if first > low and spans and spans[0][0] == first:  # perhaps the end of a longer token
-            _, high = spans.pop(0)
-            size *= 2
-        yield from reversed(spans)

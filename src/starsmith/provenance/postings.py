@@ -76,12 +76,10 @@ class Postings:
             return
         hashes = np.concatenate([block[0] for block in self._pending])
         places = np.concatenate([block[1] for block in self._pending])
-        prefixes = (hashes >> np.uint64(64 - _PREFIX_BITS)).astype(np.uint16)
-        order = np.argsort(prefixes, kind="stable")  # of 16 bits: a radix sort
-        bounds = np.concatenate(([0], np.cumsum(np.bincount(prefixes, minlength=1 << _PREFIX_BITS))))
+        entries, bounds = _by_prefix(hashes, places)
         begins = self._runs[-1][0] + int(self._runs[-1][1][-1]) if self._runs else 0
         with self._path.open("ab") as file:
-            file.write(np.stack((hashes[order], places[order]), axis=1).data)
+            file.write(entries.data)
         self._runs.append((begins, bounds))
         self._pending, self._pending_entries = [], 0
 
@@ -117,6 +115,24 @@ def _merge(
 
 
 @njit(cache=True, nogil=True)
+def _by_prefix(hashes: NDArray[np.uint64], places: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """(N, 2) hashes and places in order of the hashes' prefixes, and where each prefix begins."""
+    shift = np.uint64(64 - _PREFIX_BITS)
+    bounds = np.zeros((1 << _PREFIX_BITS) + 1, np.int64)
+    for value in hashes:
+        bounds[np.int64(value >> shift) + 1] += 1
+    for prefix in range(1 << _PREFIX_BITS):
+        bounds[prefix + 1] += bounds[prefix]
+    following = bounds[:-1].copy()
+    entries = np.empty((len(hashes), 2), np.uint64)
+    for entry in range(len(hashes)):
+        own = np.int64(hashes[entry] >> shift)
+        entries[following[own], 0], entries[following[own], 1] = hashes[entry], places[entry]
+        following[own] += 1
+    return entries, bounds
+
+
+@njit(cache=True, nogil=True)
 def _merge_buckets(
     hashes: NDArray[np.uint64],
     places: NDArray[np.uint64],
@@ -135,10 +151,10 @@ def _merge_buckets(
     following = begins[:-1].copy()
     keys, sorted_places = np.empty(len(hashes), np.uint64), np.empty(len(hashes), np.uint64)
     for entry in range(len(hashes)):
-        bucket = np.int64(hashes[entry] >> shift) - low
-        keys[following[bucket]] = hashes[entry] >> key_shift
-        sorted_places[following[bucket]] = places[entry]
-        following[bucket] += 1
+        own = np.int64(hashes[entry] >> shift) - low
+        keys[following[own]] = hashes[entry] >> key_shift
+        sorted_places[following[own]] = places[entry]
+        following[own] += 1
     sizes = np.zeros(buckets, np.int64)
     kept, frequent = 0, 0
     common, counts = np.empty(len(hashes) // (max_places + 1) + 1, np.uint64), np.empty_like(keys)

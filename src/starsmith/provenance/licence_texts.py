@@ -1,0 +1,117 @@
+"""Is a stretch of text the wording of a licence? The words of SPDX's licence texts, as a shipped set of fingerprints.
+
+A licence stands in many files, in comments of every style, and says nothing about where code comes from. So only its
+words count, in lower case: comment marks, quotes and line breaks are nothing. `tools/make_licence_fingerprints.py`
+makes the set from the texts that the corpus package ships.
+
+Shapes: T code tokens, W words.
+"""
+
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from starsmith.core.hashing import BYTE_CLASSES, WORD
+from starsmith.core.winnowing import mixed
+
+DATA = "data/licence_fingerprints.npy"
+SHINGLE_WORDS = 8  # two licences share as many, other texts hardly ever
+WINDOW = 4  # shingles of which one is stored: all of 11 words in a row are found
+
+_CLASSES = BYTE_CLASSES.copy()
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Wording(NamedTuple):
+    """What the words of a stretch say."""
+
+    share: float  # of its words that are a licence's wording
+    longest_rest: int  # code tokens in a row that are not
+    distinct: int  # different words that begin with a letter, as far as they were counted
+
+
+class Known(NamedTuple):
+    """A set of fingerprints."""
+
+    fingerprints: NDArray[np.uint32]  # ascending
+    begins: NDArray[np.int32]  # (65537,) where those with each upper half begin
+
+
+@cache
+def shipped() -> Known:
+    """The shipped set."""
+    with resources.files("starsmith.provenance").joinpath(DATA).open("rb") as file:
+        fingerprints: NDArray[np.uint32] = np.load(file, allow_pickle=False)
+    begins = np.searchsorted(fingerprints >> np.uint32(16), np.arange((1 << 16) + 1)).astype(np.int32)
+    return Known(fingerprints, begins)
+
+
+@njit(cache=True, nogil=True)
+def shingles_of(
+    content: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint64]]:
+    """(W - 7,) hashes of eight words each, and (W,) which of the tokens are words, and their hashes."""
+    hashes, words = np.empty(len(starts), np.uint64), np.empty(len(starts), np.int64)
+    count = 0
+    for token in range(len(starts)):
+        if _CLASSES[content[starts[token]]] != WORD:
+            continue
+        value = np.uint64(ends[token] - starts[token])
+        for place in range(starts[token], ends[token]):
+            byte = content[place]
+            value = (value ^ np.uint64(byte + 32 if 65 <= byte <= 90 else byte)) * _FACTOR
+        hashes[count], words[count] = mixed(value), token
+        count += 1
+    shingles = np.empty(max(count - SHINGLE_WORDS + 1, 0), np.uint32)
+    for first in range(len(shingles)):
+        value = np.uint64(0)
+        for word in range(first, first + SHINGLE_WORDS):
+            value = value * _FACTOR + hashes[word]
+        shingles[first] = np.uint32(mixed(value) >> np.uint64(32))
+    return shingles, words[:count], hashes[:count]
+
+
+@njit(cache=True, nogil=True)
+def wording(
+    content: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], known: Known, most_distinct: int
+) -> Wording:
+    """Compare the tokens of a stretch with the set, and count its different words up to `most_distinct`."""
+    shingles, words, hashes = shingles_of(content, starts, ends)
+    covered, reached, longest = 0, -1, 0  # reached: the last token that is wording
+    word = 0
+    for first in range(len(shingles)):
+        if not _has(known, shingles[first]):
+            continue
+        covered += first + SHINGLE_WORDS - max(first, word)
+        word = first + SHINGLE_WORDS
+        longest = max(longest, words[first] - reached - 1)
+        reached = words[word - 1]
+    longest = max(longest, len(starts) - reached - 1)
+    distinct = 0
+    seen = np.empty(most_distinct, np.uint64)
+    for number in range(len(words)):
+        if distinct == most_distinct:
+            break
+        first_byte = content[starts[words[number]]]
+        if 48 <= first_byte <= 57:  # a number
+            continue
+        seen[distinct] = hashes[number]
+        same = 0
+        while seen[same] != hashes[number]:
+            same += 1
+        if same == distinct:
+            distinct += 1
+    return Wording(covered / max(len(words), 1), longest, distinct)
+
+
+@njit(cache=True, nogil=True)
+def _has(known: Known, shingle: np.uint32) -> bool:
+    half = shingle >> np.uint32(16)
+    for at in range(known.begins[half], known.begins[half + 1]):  # noqa: SIM110 numba has no generators here
+        if known.fingerprints[at] == shingle:
+            return True
+    return False

@@ -1,0 +1,317 @@
+"""What the papers say is what the manifests say, for whoever is told and whoever is not."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from releases import ABOUT, make_evaluation, make_model, make_run, write_about
+from starsmith.cli import export as command
+from starsmith.core import artifact
+from starsmith.core.errors import ArtifactError, ConfigError, InputError
+from starsmith.provenance.papers import export as papers
+
+CORPUS_FORMATS = ("dataset-card", "croissant", "spdx", "cyclonedx", "eu-summary", "huggingface")
+MODEL_FORMATS = ("model-card", "spdx", "cyclonedx", "eu-summary", "huggingface")
+
+
+def export(directory: Path, form: str, out: Path, *options: str | Path) -> Result:
+    arguments = [directory, "--format", form, "--out", out, *options]
+    result = CliRunner().invoke(command.export, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def text_of(place: Path) -> str:
+    """A paper, or the card of a directory."""
+    return (place / "README.md" if place.is_dir() else place).read_text()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("papers") / "run")
+
+
+@pytest.fixture(scope="module")
+def about(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_about(tmp_path_factory.mktemp("about"))
+
+
+def test_the_command_knows_the_formats_that_there_are() -> None:
+    assert command.FORMATS == papers.FORMATS
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [("corpus", form) for form in CORPUS_FORMATS] + [("model", form) for form in MODEL_FORMATS]
+)
+def test_the_same_artefact_gives_the_same_bytes_wherever_it_lies(
+    kind: str, form: str, run: Path, about: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "elsewhere" / "run")
+
+    export(run / kind, form, tmp_path / "one" / "paper.md", "--about", about)
+    export(tmp_path / "elsewhere" / "run" / kind, form, tmp_path / "two" / "paper.md", "--about", about)
+
+    one, two = (contents(tmp_path / name / "paper.md") for name in ("one", "two"))
+    assert one == two
+    assert all(str(tmp_path).encode() not in content and str(run).encode() not in content for content in one.values())
+
+
+def contents(place: Path) -> dict[str, bytes]:
+    files = [file for file in sorted(place.rglob("*")) if file.is_file()] if place.is_dir() else [place]
+    return {file.relative_to(place).as_posix(): file.read_bytes() for file in files}
+
+
+def test_a_dataset_card_has_the_licences_counts_and_splits_of_the_manifest(run: Path, tmp_path: Path) -> None:
+    counts = artifact.read(run / "corpus").counts
+
+    export(run / "corpus", "dataset-card", tmp_path / "card.md")
+
+    card = text_of(tmp_path / "card.md")
+    assert "| MIT | 18 |" in card
+    assert "| Apache-2.0 OR MIT | 6 |" in card
+    assert f"| duplicate | {counts['dropped_duplicate']} |" in card
+    assert f"| email | {counts['redacted_email']} |" in card
+    assert f"| of these held out, never for training | {counts['held_out']}, " in card
+    assert "| github.com/alpha | 18 |" in card
+    assert "2025-01-01 to 2025-09-01" in card
+
+
+def test_what_the_provider_did_not_say_is_not_given(run: Path, about: Path, tmp_path: Path) -> None:
+    export(run / "corpus", "dataset-card", tmp_path / "without.md")
+    export(run / "corpus", "dataset-card", tmp_path / "with.md", "--about", about)
+
+    without, given = text_of(tmp_path / "without.md"), text_of(tmp_path / "with.md")
+    assert "| provider | not given |" in without
+    assert "| provider | Example Ltd |" in given
+    assert "| intended | completing code |" in given
+    assert "# example-code" in given
+
+
+def test_a_model_card_has_the_figures_of_the_evaluation_beside_it_with_their_intervals(
+    run: Path, tmp_path: Path
+) -> None:
+    export(run / "model", "model-card", tmp_path / "card.md")
+
+    card = text_of(tmp_path / "card.md")
+    assert "| lines filled in exactly | 0.25 | 0.1419 to 0.4019 | 0.1 | 40 held-out lines |" in card
+    assert "| bits per byte, less is better | 1.5 | - | 1.75 | 2 held-out files, 4,321 bytes |" in card
+    assert "| parameters | 1,234 |" in card
+    assert "trained from scratch" in card
+
+
+def test_an_evaluation_of_another_model_is_not_this_models(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "evaluation")
+    made_of = {"tokens": tmp_path / "run" / "tokens"}
+    other = make_model(tmp_path / "run" / "other", parents=made_of)
+    make_evaluation(tmp_path / "run" / "evaluation", model=other, corpus=tmp_path / "run" / "corpus")
+
+    export(tmp_path / "run" / "model", "model-card", tmp_path / "card.md")
+
+    assert "No evaluation lies beside the model." in text_of(tmp_path / "card.md")
+
+
+def test_results_of_a_task_that_is_not_known_are_named_and_not_guessed(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    make_evaluation(
+        tmp_path / "run" / "more",
+        model=tmp_path / "run" / "model",
+        corpus=tmp_path / "run" / "corpus",
+        results={"task": "juggling", "score": 0.99},
+    )
+
+    export(tmp_path / "run" / "model", "model-card", tmp_path / "card.md")
+
+    card = text_of(tmp_path / "card.md")
+    assert "Task juggling: evaluation" in card
+    assert "0.99" not in card
+
+
+@pytest.mark.parametrize("form", MODEL_FORMATS)
+def test_a_withdrawn_source_is_told_in_every_paper_of_what_was_made_of_it(
+    form: str, run: Path, about: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "corpus" / "tainted.json").write_text('{"requests": [{"id": "request-77"}]}')
+
+    result = export(tmp_path / "run" / "model", form, tmp_path / "paper", "--about", about)
+
+    assert "request-77" in text_of(tmp_path / "paper")
+    assert "warning: a source was withdrawn: corpus: tainted.json names request request-77" in result.stderr
+
+
+def test_an_artefact_that_was_changed_gets_no_paper(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "model" / "model.safetensors").write_bytes(b"other weights")
+
+    with pytest.raises(ArtifactError, match=r"model\.safetensors was changed") as refused:
+        export(tmp_path / "run" / "model", "model-card", tmp_path / "card.md")
+
+    assert refused.value.hint == f"starsmith verify {tmp_path / 'run' / 'model'}"
+    assert not (tmp_path / "card.md").exists()
+
+
+def test_a_corpus_that_was_changed_gives_its_model_no_paper(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    with (tmp_path / "run" / "corpus" / "card.md").open("a") as card:
+        card.write("and more\n")
+
+    with pytest.raises(ArtifactError, match=r"card\.md was changed"):
+        export(tmp_path / "run" / "model", "model-card", tmp_path / "card.md")
+
+
+def test_spdx_is_not_written_without_what_it_has_no_word_for(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        export(run / "corpus", "spdx", tmp_path / "bom.json")
+
+    missing = ("[provider] name", "[release] url", "[release] date", "[release] built")
+    assert all(name in refused.value.message for name in missing)
+    assert "--about" in refused.value.hint
+
+
+def test_the_day_of_making_comes_from_the_run_record_where_it_has_one(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for name in ("corpus", "model"):
+        times = tmp_path / "run" / name / "run" / "times.json"
+        times.write_text(json.dumps({"seconds": 1.0, "finished": "2026-01-15T10:00:00+02:00"}))
+    about = write_about(tmp_path, ABOUT.replace("built = 2026-02-20\n", ""))
+
+    export(tmp_path / "run" / "model", "spdx", tmp_path / "bom.json", "--about", about)
+
+    built = {element["builtTime"] for element in graph(tmp_path / "bom.json") if "builtTime" in element}
+    assert built == {"2026-01-15T08:00:00Z"}
+
+
+def graph(file: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(file.read_text())["@graph"]
+    return found
+
+
+def test_spdx_concludes_the_licences_of_all_files_and_declares_the_providers(
+    run: Path, about: Path, tmp_path: Path
+) -> None:
+    export(run / "corpus", "spdx", tmp_path / "bom.json", "--about", about)
+
+    elements = {element.get("spdxId", ""): element for element in graph(tmp_path / "bom.json")}
+    said = {
+        element["relationshipType"]: elements[element["to"][0]]["simplelicensing_licenseExpression"]
+        for element in elements.values()
+        if element.get("relationshipType", "").endswith("License")
+    }
+    assert said == {
+        "hasDeclaredLicense": "Apache-2.0",
+        "hasConcludedLicense": "(Apache-2.0 OR MIT) AND BSD-3-Clause AND MIT",
+    }
+
+
+def test_cyclonedx_says_what_a_model_depends_on(run: Path, tmp_path: Path) -> None:
+    ids = {name: artifact.read(run / name).id for name in ("corpus", "tokens", "tokenizer", "model")}
+
+    export(run / "model", "cyclonedx", tmp_path / "bom.json")
+
+    bom = json.loads((tmp_path / "bom.json").read_text())
+    depends = {entry["ref"]: set(entry["dependsOn"]) for entry in bom["dependencies"]}
+    assert depends[f"model:{ids['model']}"] == {f"tokens:{ids['tokens']}", f"tokenizer:{ids['tokenizer']}"}
+    assert depends[f"tokens:{ids['tokens']}"] == {f"corpus:{ids['corpus']}", f"tokenizer:{ids['tokenizer']}"}
+    card = bom["metadata"]["component"]["modelCard"]
+    assert card["modelParameters"]["datasets"] == [{"ref": f"corpus:{ids['corpus']}"}]
+    exact = next(m for m in card["quantitativeAnalysis"]["performanceMetrics"] if m["type"] == "exact_match")
+    assert (exact["value"], exact["confidenceInterval"]) == ("0.25", {"lowerBound": "0.1419", "upperBound": "0.4019"})
+
+
+def test_the_eu_summary_lists_domains_owners_and_opt_outs_by_the_rows(run: Path, about: Path, tmp_path: Path) -> None:
+    counts = artifact.read(run / "tokens").counts
+
+    export(run / "model", "eu-summary", tmp_path / "summary.json", "--about", about)
+
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    online = summary["data_sources"]["online_sources"]
+    assert [(row["name"], row["files"]) for row in online["domains"]] == [("github.com", 24), ("gitlab.com", 6)]
+    assert online["number_of_owners"] == 3
+    assert summary["general_information"]["data"]["text"]["tokens"] == counts["train_tokens"]
+    assert summary["general_information"]["data"]["text"]["size_range"] == "less than 1 billion tokens"
+    assert summary["data_processing"]["reservation_of_rights"]["opt_out_lists"] == 0
+    assert summary["data_sources"]["user_data"] == "not given"
+
+
+def test_the_eu_summary_is_a_page_unless_it_is_called_json(run: Path, tmp_path: Path) -> None:
+    export(run / "model", "eu-summary", tmp_path / "summary.md")
+
+    page = text_of(tmp_path / "summary.md")
+    for heading in ("## 1. General", "## 2. Data sources", "### 2.3", "## 3. Data processing", "### 3.1", "### 3.2"):
+        assert heading in page
+    assert "| github.com | 24 |" in page
+
+
+def test_the_uploaded_directory_has_no_held_out_row_under_train(run: Path, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    export(run / "corpus", "huggingface", tmp_path / "upload")
+
+    rows = {
+        split: [row for file in sorted((tmp_path / "upload" / "data").glob(f"{split}-*")) for row in pq.read_table(file).to_pylist()]
+        for split in ("train", "held_out")
+    }
+
+    counts = artifact.read(run / "corpus").counts
+    assert {row["split"] for row in rows["train"]} == {"train"}
+    assert {row["split"] for row in rows["held_out"]} == {"held_out"}
+    assert (len(rows["train"]), len(rows["held_out"])) == (counts["kept"] - counts["held_out"], counts["held_out"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"), [("tokenizer", "model-card"), ("corpus", "model-card"), ("model", "croissant"), ("evaluation", "spdx")]
+)
+def test_a_paper_of_another_kind_of_artefact_is_refused(kind: str, form: str, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"is of kind {kind}; {form} is written about a"):
+        export(run / kind, form, tmp_path / "paper")
+
+
+def test_nothing_is_written_over_and_nothing_into_the_artefact(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.md").write_text("mine")
+
+    with pytest.raises(InputError, match=r"mine\.md exists"):
+        export(run / "corpus", "dataset-card", tmp_path / "mine.md")
+    with pytest.raises(InputError, match="lies in the artefact"):
+        export(run / "corpus", "dataset-card", run / "corpus" / "new.md")
+
+    assert (tmp_path / "mine.md").read_text() == "mine"
+    assert artifact.verify(run / "corpus") == []
+
+
+def test_a_paper_that_fails_leaves_nothing(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        export(run / "model", "spdx", tmp_path / "new" / "bom.json")
+
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[provider]\nnam = 'x'\n", "no setting 'nam'", "did you mean 'name'?"),
+        ("[providr]\nname = 'x'\n", "no setting 'providr'", "did you mean 'provider'?"),
+        ("[release]\ndate = 'soon'\n", "no date", "write it as 2026-01-31"),
+        ("[release]\nurl = 'somewhere'\n", "no URL", "for example"),
+        ("[release]\nversion = 'first'\n", "no version", "write it as 1.0.0"),
+        ("[release\n", "not valid TOML", "mend the line"),
+    ],
+)
+def test_a_wrong_about_file_is_told_by_line_and_name(
+    text: str, message: str, hint: str, run: Path, tmp_path: Path
+) -> None:
+    about = write_about(tmp_path, text)
+
+    with pytest.raises(ConfigError, match=message) as refused:
+        export(run / "corpus", "dataset-card", tmp_path / "card.md", "--about", about)
+
+    assert hint in refused.value.hint
+
+
+def test_an_about_file_that_is_not_there_is_told(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml does not exist"):
+        export(run / "corpus", "dataset-card", tmp_path / "card.md", "--about", tmp_path / "none.toml")
