@@ -353,7 +353,12 @@ def test_a_rare_copy_around_common_code_is_a_source(make_index: MakeIndex) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["-" * 60, "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20", "x = y * x + y * x - " * 4],
+    [
+        "-" * 60,
+        "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20",
+        "xx = yy * xx + yy * xx - " * 4,
+        ", ".join("abcdefghijklmnopqrstuvwxyz"),
+    ],
 )
 def test_fewer_than_eight_distinct_words_are_low_information(text: str, make_index: MakeIndex) -> None:
     attributor = Attributor.open(make_index([f"start = 1\n{text}\nend = 2\n"], max_places=100))
@@ -364,10 +369,12 @@ def test_fewer_than_eight_distinct_words_are_low_information(text: str, make_ind
 
 
 def test_a_short_fingerprint_asks_for_fewer_distinct_words(make_index: MakeIndex) -> None:
-    attributor = Attributor.open(make_index(["a = b(c, 1, 2) + d\n", "e = f(1, 2, 3, 4)\n"], ngram_tokens=9, window=1))
+    attributor = Attributor.open(
+        make_index(["aa = bb(cc, 1, 2) + dd\n", "ee = ff(1, 2, 3, 4)\n"], ngram_tokens=9, window=1)
+    )
 
-    (three,) = attributor.attribute("a = b(c, 1, 2) + d\n")
-    (two,) = attributor.attribute("e = f(1, 2, 3, 4)\n")
+    (three,) = attributor.attribute("aa = bb(cc, 1, 2) + dd\n")
+    (two,) = attributor.attribute("ee = ff(1, 2, 3, 4)\n")
 
     assert (three.kind, two.kind) == ("source", "low-information")
 

@@ -56,6 +56,8 @@ def test_a_copied_licence_is_no_source_and_the_code_below_it_is_one(make_index: 
     assert both.kind == "source"  # the code alone would be one
 
 
-def test_words_are_counted_once_and_numbers_are_none() -> None:
-    assert wording("a b A 12 3x a").distinct == 2
+def test_words_are_counted_once_and_numbers_letters_and_signs_are_none() -> None:
+    assert wording("ab cd AB 12 3x ab e f").distinct == 2
+    assert wording('"™", "↔", "▶", "─────", "🌩"').distinct == 0
+    assert wording("länge 面 면적 площадь").distinct == 4
     assert wording(" ".join(f"w{number}" for number in range(99))).distinct == 8  # as far as was asked

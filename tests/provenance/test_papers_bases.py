@@ -25,12 +25,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> About:
     text = '[provider]\nname = "X"\n[release]\nurl = "https://example.org/x"\ndate = 2026-03-01\nbuilt = 2026-02-20\n'
+    text += '[sources]\nurl = "https://example.org/c"\ndate = 2026-03-01\nbuilt = 2026-02-20\n'
     return about.load(write_about(tmp_path_factory.mktemp("about"), text))
 
 
 def derive(folder: Path, files: dict[str, str]) -> Path:
     """A model made from an imported base with these files."""
-    base = make_model(folder / "base", base={"name": "bigexample/base-3b"}, files=files)
+    base = make_model(folder / "base", imported={"name": "bigexample/base-3b"}, files=files)
     return make_model(folder / "tuned", parents={"base": base})
 
 
@@ -163,7 +164,9 @@ def test_a_base_that_is_gone_stops_the_export(said: About, tmp_path: Path) -> No
 
 
 def test_an_imported_model_is_passed_on_with_its_own_restrictions(said: About, tmp_path: Path) -> None:
-    base = make_model(tmp_path / "base", base={"name": "bigexample/base-3b"}, files={"README.md": CARD, "LICENSE": RAIL})
+    base = make_model(
+        tmp_path / "base", imported={"name": "bigexample/base-3b"}, files={"README.md": CARD, "LICENSE": RAIL}
+    )
 
     export(base, "huggingface", tmp_path / "upload", about=said)
 

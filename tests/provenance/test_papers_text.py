@@ -107,7 +107,9 @@ def test_what_is_beyond_the_top_is_one_row() -> None:
     ]
 
 
-@pytest.mark.parametrize(("rows", "name"), [(5, "n<1K"), (1000, "1K<n<10K"), (10**9, "1B<n<10B"), (10**11, "100B<n<1T")])
+@pytest.mark.parametrize(
+    ("rows", "name"), [(5, "n<1K"), (1000, "1K<n<10K"), (10**9, "1B<n<10B"), (10**11, "100B<n<1T")]
+)
 def test_a_size_category_is_the_hubs(rows: int, name: str) -> None:
     assert size_category(rows) == name
 

@@ -31,7 +31,7 @@ class Wording(NamedTuple):
 
     share: float  # of its words that are a licence's wording
     longest_rest: int  # code tokens in a row that are not
-    distinct: int  # different words that begin with a letter, as far as they were counted
+    distinct: int  # different words that say something, as far as they were counted
 
 
 class Known(NamedTuple):
@@ -96,8 +96,7 @@ def wording(
     for number in range(len(words)):
         if distinct == most_distinct:
             break
-        first_byte = content[starts[words[number]]]
-        if 48 <= first_byte <= 57:  # a number
+        if not _says_something(content, starts[words[number]], ends[words[number]]):
             continue
         seen[distinct] = hashes[number]
         same = 0
@@ -106,6 +105,15 @@ def wording(
         if same == distinct:
             distinct += 1
     return Wording(covered / max(len(words), 1), longest, distinct)
+
+
+@njit(cache=True, nogil=True)
+def _says_something(content: NDArray[np.uint8], start: int, end: int) -> bool:
+    """Not a number, a single letter (of an alphabet in a table), nor signs: U+0080-00BF, U+2000-2BFF, U+1F000-1FFFF."""
+    first, second = content[start], content[start + 1] if end - start > 1 else 0
+    if 48 <= first <= 57 or end - start < 2 or first == 0xC2:
+        return False
+    return not ((first == 0xE2 and second < 0xB0) or (first == 0xF0 and second == 0x9F))
 
 
 @njit(cache=True, nogil=True)
