@@ -5,9 +5,11 @@ as it is equal (`provenance.matching`), so nothing unequal is reported. What thi
 corpus, not that the model wrote it because of that.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +89,7 @@ class Attributor:
             table.offsets,
             self._tombstones.removed(),
             table.grams.k,
+            table.grams.window,
             max_places,
             min(COMMON_SAMPLES, max_places),
         )
@@ -131,7 +134,7 @@ class Attributor:
         common = [
             Stretch(start, end, True, count, places)
             for start, end, count, places in (self._common(query, index, grams) if len(grams) else ())
-            if not any(other.start <= start and end <= other.end for other in found)
+            if not _lies_inside(found, start, end)
         ]
         return sorted([*found, *common], key=lambda stretch: (stretch.start, stretch.end))
 
@@ -151,6 +154,7 @@ class Attributor:
         def character(byte: int) -> int:
             return int(characters[byte]) if characters is not None else byte
 
+        source = cache(self._source)  # repetitive text goes back to the same few places
         kinds: dict[Kind, list[Stretch]] = defaultdict(list)
         for stretch in stretches:
             if character(int(tokens.ends[stretch.end - 1])) > start:
@@ -164,7 +168,7 @@ class Attributor:
                 tokens=stretch.end - stretch.start,
                 kind=kind,
                 count=stretch.count,
-                sources=tuple(self._sources(stretch)),
+                sources=tuple(source(*place) for place in _first_files(stretch)),
             )
             for kind, found in kept.items()
             for stretch in found
@@ -178,9 +182,11 @@ class Attributor:
         found = licence_texts.wording(data, tokens.starts[within], tokens.ends[within], self._known, few)
         if found.share >= LICENCE_SHARE and found.longest_rest < self.guaranteed_tokens:
             return "licence"
-        if stretch.common:
+        if stretch.common and stretch.count > self._index.max_places:
             return "common"
-        return "source" if found.distinct >= few else "low-information"
+        if found.distinct < few:
+            return "low-information"
+        return "common" if stretch.common else "source"  # common: in the query itself
 
     def source_text(self, swhid: str, first_line: int, last_line: int) -> str | None:
         """These lines of a training file, counted from 1; None when the index has no such file, or it is withdrawn."""
@@ -203,29 +209,19 @@ class Attributor:
         self, query: matching.Query, index: matching.Index, grams: NDArray[np.int64]
     ) -> Iterator[tuple[int, int, int, tuple[tuple[int, int, int], ...]]]:
         """Start, end, count and places of each run of common fingerprints; the places are those of the rarest."""
-        for start, end, count, rarest in matching.joined(query, index, grams, self._table.grams.window).tolist():
-            token = int(grams[rarest, matching.TOKEN])
-            places = [
-                (place, matching.last_byte(query, index, token, place), self._table.document_at(place))
-                for place in grams[rarest, matching.SAMPLES :].tolist()
-                if place >= 0
-            ]
+        for start, end, count, rarest in matching.joined(query, index, grams).tolist():
+            samples = grams[rarest, matching.SAMPLES :].reshape(-1, 2).tolist()
+            places = [(place, last, self._table.document_at(place)) for place, last in samples if place >= 0]
             yield start, end, count, tuple(places)
 
-    def _sources(self, stretch: Stretch) -> Iterator[Source]:
-        """The first files of a stretch; of each the first place."""
-        files: dict[int, tuple[int, int]] = {}
-        for first, last, document in stretch.places:
-            files.setdefault(document, (first, last))
-            if len(files) == MAX_SOURCES:
-                break
-        for document, (first, last) in files.items():
-            origin = self._table.origin(document)
-            low, _ = self._table.bounds(document)
-            line = matching.count_lines(self._table.text, low, first) + 1
-            last_line = line + matching.count_lines(self._table.text, first, last)
-            url = url_of(origin["repository"], origin["commit"], origin["path"], line, last_line)
-            yield Source(**origin, first_line=line, last_line=last_line, url=url)
+    def _source(self, first: int, last: int, document: int) -> Source:
+        """A document, and its lines that hold bytes [first, last) of the text store."""
+        origin = self._table.origin(document)
+        low, _ = self._table.bounds(document)
+        line = matching.count_lines(self._table.text, low, first) + 1
+        last_line = line + matching.count_lines(self._table.text, first, last)
+        url = url_of(origin["repository"], origin["commit"], origin["path"], line, last_line)
+        return Source(**origin, first_line=line, last_line=last_line, url=url)
 
 
 def _query(tokens: Scan, content: bytes) -> matching.Query:
@@ -253,6 +249,22 @@ def _maximal(stretches: Sequence[Stretch]) -> list[Stretch]:
         if not kept or stretch.end > kept[-1].end:
             kept.append(stretch)
     return kept
+
+
+def _first_files(stretch: Stretch) -> list[tuple[int, int, int]]:
+    """The first place in each of the first files."""
+    files: dict[int, tuple[int, int, int]] = {}
+    for place in stretch.places:
+        files.setdefault(place[2], place)
+        if len(files) == MAX_SOURCES:
+            break
+    return list(files.values())
+
+
+def _lies_inside(maximal: Sequence[Stretch], start: int, end: int) -> bool:
+    """Whether one of some maximal stretches, whose ends so ascend as their starts do, holds tokens [start, end)."""
+    before = bisect_right(maximal, start, key=lambda stretch: stretch.start)
+    return before > 0 and maximal[before - 1].end >= end
 
 
 def _thin(stretches: Sequence[Stretch]) -> list[Stretch]:

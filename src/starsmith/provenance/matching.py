@@ -4,8 +4,8 @@ All in compiled code, on the mapped arrays: what it costs is the pages it touche
 
 alignments  query tokens [start, end) that are equal, one by one, to the tokens of a document from byte `place` to byte
             `last`, and cannot be made longer; each once, whatever number of fingerprints lies in it
-grams       fingerprints in more than `max_places` places, of which one or more are compared over their k tokens only:
-            repetitive text would otherwise be compared with itself at every shift
+grams       fingerprints in more than `max_places` places, of the corpus or of the query, of which a few are compared
+            over their k tokens only: repetitive text would otherwise be compared with itself at every shift
 
 Shapes: T code tokens and F fingerprints of the query, N entries of the index, D documents.
 """
@@ -23,7 +23,7 @@ _LOW_32 = np.uint64(0xFFFFFFFF)
 
 # Columns of an alignment, and of a gram.
 START, END, PLACE, LAST, DOCUMENT, FEWEST = range(6)
-TOKEN, COUNT, SAMPLES = range(3)  # then COMMON_SAMPLES places, -1 where fewer are equal
+TOKEN, COUNT, SAMPLES = range(3)  # then (place, last) of each sample, -1 where fewer are equal
 
 
 class Query(NamedTuple):
@@ -48,6 +48,7 @@ class Index(NamedTuple):
     offsets: NDArray[np.int64]  # (D + 1,)
     removed: NDArray[np.bool_]  # (D,) documents that are withdrawn
     k: int
+    window: int
     max_places: int
     samples: int  # places kept of a common fingerprint
 
@@ -55,35 +56,55 @@ class Index(NamedTuple):
 @njit(cache=True, nogil=True)
 def find(query: Query, index: Index) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(alignments, grams), a row for each; alignments in the order of their places, grams in that of the query."""
-    firsts, lasts = np.empty(len(query.hashes), np.int64), np.empty(len(query.hashes), np.int64)
-    totals = np.zeros(len(query.hashes), np.int64)  # places in the corpus; 0 for those not looked at
-    candidates, frequent, repeated = 0, 0, 0
+    firsts, totals = np.empty(len(query.hashes), np.int64), np.zeros(len(query.hashes), np.int64)
+    is_gram = np.zeros(len(query.hashes), np.bool_)
+    candidates, frequent, looked = 0, 0, 0
+    if len(query.hashes) > index.max_places:
+        _find_repeated(query.hashes, index.max_places, is_gram)
     for number in range(len(query.hashes)):
-        repeated = repeated + 1 if number and query.hashes[number] == query.hashes[number - 1] else 0
-        if repeated and repeated >= index.max_places and repeated % index.k:
-            continue  # common in the query itself: every k-th covers as much
-        first, last, total = _look_up(query.hashes[number], index)
-        firsts[number], lasts[number], totals[number] = first, last, total
-        if total > index.max_places:
-            frequent += 1
+        if is_gram[number] and _is_next_near(query, number, looked + index.window):
+            continue
+        firsts[number], _, totals[number] = _look_up(query.hashes[number], index)
+        looked = query.chosen[number]
+        is_gram[number] |= totals[number] > index.max_places
+        if is_gram[number]:
+            frequent += int(totals[number] > 0)
         else:
-            candidates += last - first
-    grams = np.empty((frequent, SAMPLES + index.samples), np.int64)
+            candidates += totals[number]
+    grams = np.empty((frequent, SAMPLES + 2 * index.samples), np.int64)
     tokens, places = np.empty(candidates, np.int64), np.empty(candidates, np.int64)
     fewest = np.empty(candidates, np.int64)
     candidates, frequent = 0, 0
     for number in range(len(query.hashes)):
-        if totals[number] > index.max_places:
-            frequent += _compare_common(
-                query, index, query.chosen[number], totals[number], firsts[number], grams[frequent]
-            )
-            continue
-        for entry in range(firsts[number], firsts[number] + totals[number]):
-            tokens[candidates], places[candidates] = query.chosen[number], _place(index.positions, entry)
-            fewest[candidates] = totals[number]
-            candidates += 1
+        token, first, total = query.chosen[number], firsts[number], totals[number]
+        if total and is_gram[number]:
+            frequent += _compare_common(query, index, token, total, first, grams[frequent])
+        elif total:
+            for entry in range(first, first + total):
+                tokens[candidates], places[candidates] = token, _place(index.positions, entry)
+                fewest[candidates] = total
+                candidates += 1
     order = np.argsort(places[:candidates], kind="mergesort")
     return _align(query, index, tokens[order], places[order], fewest[order]), grams[:frequent]
+
+
+@njit(cache=True, nogil=True)
+def _find_repeated(hashes: NDArray[np.uint64], most: int, repeated: NDArray[np.bool_]) -> None:
+    """Mark what has come `most` times before."""
+    order = np.argsort(hashes, kind="mergesort")
+    for number in range(most, len(order)):
+        repeated[order[number]] = hashes[order[number]] == hashes[order[number - most]]
+
+
+@njit(cache=True, nogil=True)
+def _is_next_near(query: Query, number: int, reach: int) -> bool:
+    """Whether the next fingerprint is the same and begins at token `reach` or before: it covers as much."""
+    following = number + 1
+    return (
+        following < len(query.hashes)
+        and query.hashes[following] == query.hashes[number]
+        and query.chosen[following] <= reach
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -121,14 +142,14 @@ def _compare_common(query: Query, index: Index, token: int, total: int, first: i
     row[TOKEN], row[COUNT] = token, total
     row[SAMPLES:] = -1
     equal = 0
-    for entry in range(first, first + index.samples):
+    for entry in range(first, first + min(index.samples, total)):
         place = _place(index.positions, entry)
         document = _document(index.offsets, place)
-        end, _ = _forward(query, index, token, place, index.offsets[document + 1], token + index.k)
+        end, last = _forward(query, index, token, place, index.offsets[document + 1], token + index.k)
         if end == token + index.k:
-            equal += 1
             if not index.removed[document]:
-                row[SAMPLES + equal - 1] = place
+                row[SAMPLES + 2 * equal], row[SAMPLES + 2 * equal + 1] = place, last
+            equal += 1
     return 1 if equal else 0
 
 
@@ -250,7 +271,7 @@ def count_lines(text: NDArray[np.uint8], first: int, last: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def joined(query: Query, index: Index, grams: NDArray[np.int64], window: int) -> NDArray[np.int64]:
+def joined(query: Query, index: Index, grams: NDArray[np.int64]) -> NDArray[np.int64]:
     """(R, 4) runs of grams that follow each other within a window: start, end, places of the rarest, its number.
 
     Within a window, because that is how far apart those of one copy can be. The ends of a run are moved outwards as
@@ -261,28 +282,20 @@ def joined(query: Query, index: Index, grams: NDArray[np.int64], window: int) ->
     while number < len(grams):
         run, before = runs[count], number
         run[0], run[2], run[3] = grams[number, TOKEN], grams[number, COUNT], number
-        while number + 1 < len(grams) and grams[number + 1, TOKEN] - grams[number, TOKEN] <= window:
+        while number + 1 < len(grams) and grams[number + 1, TOKEN] - grams[number, TOKEN] <= index.window:
             number += 1
             if grams[number, COUNT] < run[2]:
                 run[2], run[3] = grams[number, COUNT], number
         run[1] = grams[number, TOKEN] + index.k
-        for sample in grams[number, SAMPLES:]:
+        for sample in grams[number, SAMPLES::2]:
             if sample >= 0:
                 high = index.offsets[_document(index.offsets, sample) + 1]
                 reached, _ = _forward(query, index, grams[number, TOKEN], sample, high, len(query.starts))
                 run[1] = max(run[1], reached)
-        for sample in grams[before, SAMPLES:]:
+        for sample in grams[before, SAMPLES::2]:
             if sample >= 0:
                 low = index.offsets[_document(index.offsets, sample)]
                 reached, _ = _backward(query, index, grams[before, TOKEN], sample, low)
                 run[0] = min(run[0], reached)
         count, number = count + 1, number + 1
     return runs[:count].copy()
-
-
-@njit(cache=True, nogil=True)
-def last_byte(query: Query, index: Index, token: int, place: int) -> int:
-    """The byte after the k tokens at `place`, which are those of the query from `token` on."""
-    high = index.offsets[_document(index.offsets, place) + 1]
-    _, last = _forward(query, index, token, place, high, token + index.k)
-    return last

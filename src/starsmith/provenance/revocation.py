@@ -21,7 +21,7 @@ from starsmith.core.statement import parse_json
 
 TAINTED, TOMBSTONES = artifact.MARKS
 DOCUMENTS = "documents.parquet"
-LARGEST_MARK_BYTES = 16 << 20
+LARGEST_MARK_BYTES = 256 << 20
 MOST_FOLDERS = 100_000  # that are looked through
 DEEPEST = 8  # folders below a place
 
@@ -55,8 +55,11 @@ class Mark:
     documents: tuple[int, ...] = ()  # rows of an index
 
 
-def search(origin: Path, places: Sequence[Path] = ()) -> Search:
-    """What was made from the artefact at `origin`: beside it, and anywhere below `places`."""
+def search(origin: Path, places: Sequence[Path] = (), *, before: Sequence[str] = ()) -> Search:
+    """What was made from the artefact at `origin`: beside it, and anywhere below `places`.
+
+    before  ids of artefacts that had it too: those that the one at `origin` took the place of
+    """
     withdrawn = artifact.read(origin)
     candidates = {origin.resolve(): withdrawn}
     for place in places:
@@ -68,7 +71,7 @@ def search(origin: Path, places: Sequence[Path] = ()) -> Search:
                 candidates[directory.resolve()] = artifact.read(directory)
             except ArtifactError:  # no artefact, or one that `verify` does not let pass
                 continue
-    chain = _Chain(withdrawn.id, {manifest.id: path for path, manifest in reversed(candidates.items())})
+    chain = _Chain((withdrawn.id, *before), {manifest.id: path for path, manifest in reversed(candidates.items())})
     judged = [(path, manifest, chain.leads(path, manifest)) for path, manifest in candidates.items()]
     found = [Downstream(path, manifest.kind, manifest.id) for path, manifest, leads in judged if leads]
     return Search(tuple(found), tuple(path for path, _, leads in judged if leads is None))
@@ -99,17 +102,35 @@ def _set(mark: Mark) -> bool:
         after["documents"] = sorted({*before.get("documents", ()), *mark.documents})
     if after == before:
         return False
+    _write(place, after)
+    return True
+
+
+def lift(path: Path, ids: Collection[str]) -> None:
+    """Take requests out of the mark of an artefact that was made anew without what they hold for."""
+    place = path / TAINTED
+    before = _read(place)
+    if not before:
+        return
+    left = [request for request in before["requests"] if request["id"] not in ids]
+    if not left:
+        place.unlink()
+    elif left != before["requests"]:
+        _write(place, {**before, "requests": left})
+
+
+def _write(place: Path, mark: dict[str, Any]) -> None:
     # Beside the artefact, in which another file would be one too many.
-    partial = place.parent.with_name(f".{place.parent.name}.{mark.name}.{os.getpid()}")
+    real = place.parent.resolve()
+    partial = real.with_name(f".{real.name}.{place.name}.{os.getpid()}")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(after) + "\n")
+            file.write(json.dumps(mark) + "\n")
             file.flush()
             os.fsync(file.fileno())
         partial.replace(place)
     finally:
         partial.unlink(missing_ok=True)
-    return True
 
 
 def _read(place: Path) -> dict[str, Any]:
@@ -148,14 +169,14 @@ def _rows_of(index: Path, documents: Collection[Document]) -> Iterator[int]:
 class _Chain:
     """Walks up from artefacts to their parents, wherever these are."""
 
-    wanted: str
+    wanted: tuple[str, ...]
     places: Mapping[str, Path]  # of artefacts by id
 
     def __post_init__(self) -> None:
-        self.known: dict[str, bool | None] = {self.wanted: True}
+        self.known: dict[str, bool | None] = dict.fromkeys(self.wanted, True)
 
     def leads(self, path: Path, manifest: artifact.Manifest) -> bool | None:
-        """Whether an artefact was made from the wanted one, or is it; None where a parent is missing."""
+        """Whether an artefact was made from a wanted one, or is one; None where a parent is missing."""
         if manifest.id not in self.known:
             self.known[manifest.id] = None  # for a chain that leads back to itself
             judged = [self._parent(path, parent) for parent in manifest.parents]
