@@ -14,7 +14,6 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from starsmith.inference.completion import Completer
 from starsmith.inference.engine import GeneratedToken, SamplingParams, never
-from starsmith.provenance.attribution import Match, Source
 from starsmith.serving.app import create_app
 from starsmith.serving.service import ModelCard, Service
 from starsmith.serving.worker import Worker
@@ -75,28 +74,6 @@ class ScriptedEngine:
 
     def score(self, ids: Sequence[int]) -> list[float]:
         return [-1.0] * (len(ids) - 1)
-
-
-class PhraseAttributor:
-    """Finds one phrase, and says that it comes from one file."""
-
-    def __init__(self, phrase: str = "fib(n - 1)") -> None:
-        self.phrase = phrase
-
-    def attribute(self, text: str, *, start: int = 0) -> list[Match]:
-        place = text.rfind(self.phrase)
-        if place < 0 or place + len(self.phrase) <= start:
-            return []
-        source = Source(
-            swhid="swh:1:cnt:" + "a" * 40,
-            repository="https://example.org/numbers.git",
-            commit="c" * 40,
-            path="numbers/recursive.py",
-            first_line=3,
-            last_line=4,
-            license="MIT",
-        )
-        return [Match(place, place + len(self.phrase), 6, "source", 1, (source,))]
 
 
 def make_service(engine: ScriptedEngine | None = None, **fields: Any) -> Service:

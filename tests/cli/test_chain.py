@@ -164,10 +164,10 @@ def test_one_completion_in_the_terminal_names_its_sources(demo: Demo) -> None:
 
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    assert {"text", "finish_reason", "sources", "model"} <= set(answer)
-    assert (
-        answer["model"]["artefact"] == json.loads((folder / "run/model/manifest.json").read_text())["predicate"]["id"]
-    )
+    assert {"text", "finish_reason", "starsmith"} <= set(answer)
+    assert isinstance(answer["starsmith"]["attribution"], list)
+    manifest = json.loads((folder / "run/model/manifest.json").read_text())
+    assert answer["starsmith"]["model"]["artefact"] == manifest["predicate"]["id"]
 
 
 def test_the_parts_can_be_made_one_by_one_and_are_the_same(demo: Demo) -> None:

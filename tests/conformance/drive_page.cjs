@@ -7,6 +7,7 @@ const PATIENCE_MS = 20_000;
 // What a person sees; runs in the page.
 function look() {
   const text = (id) => document.getElementById(id).textContent;
+  const shown = (id) => (document.getElementById(id).hidden ? "" : text(id));
   const editor = document.getElementById("editor").shadowRoot;
   const lines = [...(editor?.querySelectorAll(".cm-line") ?? [])].map((line) => {
     const copy = line.cloneNode(true);
@@ -18,6 +19,13 @@ function look() {
     document: lines.join("\n"),
     completion: text("text"),
     marked: [...document.querySelectorAll("#text mark")].map((mark) => mark.textContent),
+    kinds: [...document.querySelectorAll("#text mark")].map((mark) => mark.dataset.kind),
+    blocked: shown("blocked"),
+    tainted: shown("tainted"),
+    viewer: shown("viewer"),
+    link: document.getElementById("viewer-link").getAttribute("href"),
+    matched: [...document.querySelectorAll("#viewer-code [data-matched]")].map((line) => line.textContent),
+    copied: [...document.querySelectorAll("#viewer-code mark")].map((mark) => mark.textContent),
     sources: text("matches") + text("source-message"),
     state: text("state"),
     message: text("message"),
@@ -30,6 +38,8 @@ function look() {
 async function take(page, [verb, what, value]) {
   if (verb === "type") return page.keyboard.type(what);
   if (verb === "press") return page.keyboard.press(what);
+  if (verb === "paste") return page.keyboard.sendCharacter(what);
+  if (verb === "click") return page.click(what);
   if (verb === "pause") return new Promise((resolve) => setTimeout(resolve, what));
   if (verb === "token") {
     await page.type("#token", what);

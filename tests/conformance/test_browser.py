@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from indexed import LONG, RECURSIVE, indexed, numbers_index
 from npm import npm_package
-from scripted import FIB, MODEL, PhraseAttributor, ScriptedEngine, make_service, running
+from scripted import FIB, MODEL, ScriptedEngine, make_service, running
+from starsmith.serving.taints import Taints
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +31,12 @@ def chromium() -> str:
     return browser
 
 
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of two files."""
+    return numbers_index(tmp_path_factory.mktemp("numbers"))
+
+
 def drive(browser: str, url: str, *steps: list[Any]) -> dict[str, Any]:
     """Open the page and take the steps; what the page shows after each, and what it loaded and complained of."""
     done = subprocess.run(
@@ -43,9 +51,11 @@ def drive(browser: str, url: str, *steps: list[Any]) -> dict[str, Any]:
     return result
 
 
-def test_ghost_text_appears_is_typed_along_and_accepted_and_its_sources_stand_beside_it(chromium: str) -> None:
+def test_ghost_text_appears_is_typed_along_and_accepted_and_its_sources_stand_beside_it(
+    chromium: str, numbers: Path
+) -> None:
     engine = ScriptedEngine(FIB)
-    service = make_service(engine, attributor=PhraseAttributor())
+    service = make_service(engine, **indexed(numbers))
 
     with running(service) as url:
         seen = drive(
@@ -62,15 +72,68 @@ def test_ghost_text_appears_is_typed_along_and_accepted_and_its_sources_stand_be
     assert shown["ghost"] == shown["completion"] == FIB
     assert shown["model"] == MODEL
     assert shown["health"] == "ready"
-    assert [source in shown["sources"] for source in ("numbers/recursive.py", "3–4", "MIT", "distinctive")] == [
-        True
-    ] * 4
-    assert shown["marked"] == ["fib(n - 1)"]
+    assert [source in shown["sources"] for source in ("numbers/recursive.py", "4", "MIT", "source")] == [True] * 4
+    assert (shown["marked"], shown["kinds"]) == (["return fib(n - 1)"], ["source"])
     assert typed["ghost"] == FIB.removeprefix("return fib(")
     assert typed["asked"] == shown["asked"] == 1
     assert accepted["document"].count(FIB) == 1
     assert service.events["view"] >= 1
     assert service.events["select"] == 1
+
+
+@pytest.mark.parametrize("target", ["#matches button", "#text mark"])
+def test_a_click_opens_the_lines_of_the_source_with_the_copy_marked(chromium: str, numbers: Path, target: str) -> None:
+    with running(make_service(ScriptedEngine(FIB), **indexed(numbers))) as url:
+        seen = drive(
+            chromium, url, ["until", "ghost", FIB], ["click", target], ["pause", 500], ["click", "#viewer-close"]
+        )
+    opened, closed = seen["shown"][2], seen["shown"][3]
+
+    assert opened["matched"] == ["4" + RECURSIVE.splitlines()[3]]
+    assert opened["copied"] == ["return fib(n - 1)"]
+    assert all(
+        part in opened["viewer"] for part in ("numbers/recursive.py", "line 4", "MIT", "swh:1:cnt:", "# numbers")
+    )
+    assert opened["link"] is None  # the repository is at no host that is known
+    assert closed["viewer"] == ""
+    assert seen["complaints"] == []
+
+
+def test_where_only_a_copy_could_follow_the_page_says_that_nothing_was_given(chromium: str, numbers: Path) -> None:
+    lines = LONG.splitlines(keepends=True)
+    engine = ScriptedEngine("".join(lines[12:]), context_tokens=4_096)
+    typed = "".join(lines[:12]).replace("(", "( ")  # with a space the editor adds no closing bracket
+
+    with running(make_service(engine, **indexed(numbers, "block"))) as url:
+        seen = drive(
+            chromium,
+            url,
+            ["until", "state", "Tab accepts it"],
+            ["press", "Escape"],
+            ["paste", typed],
+            ["until", "bad", True],
+        )
+
+    assert "held back" in seen["shown"][-1]["message"]
+    assert "parts/long.py" in seen["shown"][-1]["sources"]
+    assert "GPL-3.0-only" in seen["shown"][-1]["sources"]
+
+
+def test_the_marks_stand_right_behind_characters_that_a_script_counts_twice(chromium: str, numbers: Path) -> None:
+    with running(make_service(ScriptedEngine(f"'🦊🦊' or {FIB}"), **indexed(numbers))) as url:
+        seen = drive(chromium, url, ["until", "state", "Tab accepts it"])
+
+    assert seen["shown"][0]["marked"] == ["return fib(n - 1)"]
+
+
+def test_what_was_withdrawn_stands_at_the_top(chromium: str, tmp_path: Path) -> None:
+    index = numbers_index(tmp_path)
+    (tmp_path / "corpus" / "tainted.json").write_text('{"requests": [{"id": "r-1"}, {"id": "r-2"}]}')
+
+    with running(make_service(taints=Taints.of(index))) as url:
+        seen = drive(chromium, url, ["until", "ghost", FIB])
+
+    assert "corpus (request r-1, r-2)" in seen["shown"][0]["tainted"]
 
 
 def test_escape_dismisses_and_the_server_hears_of_it(chromium: str) -> None:

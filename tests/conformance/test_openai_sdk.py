@@ -1,19 +1,27 @@
 """The server against OpenAI's own Python SDK."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
 
-from scripted import ENDLESS, FIB, MODEL, PhraseAttributor, ScriptedEngine, make_service, running
+from indexed import LONG, indexed, numbers_index
+from scripted import ENDLESS, FIB, MODEL, ScriptedEngine, make_service, running
 from starsmith.serving.worker import Worker
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with running(make_service(attributor=PhraseAttributor())) as address:
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of two files."""
+    return numbers_index(tmp_path_factory.mktemp("numbers"))
+
+
+@pytest.fixture(scope="module")
+def url(numbers: Path) -> Iterator[str]:
+    with running(make_service(**indexed(numbers))) as address:
         yield address
 
 
@@ -61,7 +69,26 @@ def test_the_sources_are_an_extra_field_that_the_sdk_hands_on(client: openai.Ope
     choice = client.completions.create(model=MODEL, prompt="x", max_tokens=64).choices[0]
 
     assert choice.model_extra is not None
-    assert choice.model_extra["starsmith"]["sources"][0]["sources"][0]["license"] == "MIT"
+    assert choice.model_extra["starsmith"]["attribution"][0]["sources"][0]["license"] == "MIT"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_blocked_completion_has_the_finish_reason_that_the_sdk_knows(numbers: Path, stream: bool) -> None:
+    engine = ScriptedEngine(LONG, context_tokens=4_096)
+    with (
+        running(make_service(engine, **indexed(numbers, "block"))) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        if stream:
+            chunks = list(client.completions.create(model=MODEL, prompt="x\n", max_tokens=2_000, stream=True))
+            text, last = "".join(chunk.choices[0].text for chunk in chunks), chunks[-1].choices[0]
+        else:
+            last = client.completions.create(model=MODEL, prompt="x\n", max_tokens=2_000).choices[0]
+            text = last.text
+
+    assert last.finish_reason == "content_filter"
+    assert LONG.startswith(text)
+    assert len(text) < len(LONG)
 
 
 def test_logprobs_and_several_choices_arrive_as_the_sdk_types_them(client: openai.OpenAI) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from indexed import LONG, indexed, numbers_index
 from npm import npm_package
 from scripted import FIB, ScriptedEngine, make_service, running, wait_for
+from starsmith.core.hashing import code_tokens
 
 pytestmark = pytest.mark.slow
 
@@ -136,6 +138,23 @@ def test_a_completion_arrives_in_the_editor(agent: Path, tmp_path: Path, token: 
 
     assert texts(result) == [FIB]
     assert len(engine.prompts) == 1
+
+
+def test_a_blocked_completion_arrives_as_far_as_it_may_leave(agent: Path, tmp_path: Path) -> None:
+    lines = LONG.splitlines(keepends=True)
+    document = "".join(lines[:6])
+    engine = ScriptedEngine("".join(lines[6:]), context_tokens=4_096)
+    fields = indexed(numbers_index(tmp_path / "numbers"), "block")
+
+    with running(make_service(engine, **fields)) as url, editor(agent, url, tmp_path) as server:
+        change = {"textDocument": {"uri": "file:///demo.py", "version": 2}, "contentChanges": [{"text": document}]}
+        server.send("textDocument/didChange", change)
+        result = server.ask("textDocument/completion", completion_at({"line": 6, "character": 0}), 1)
+
+    (text,) = texts(result)
+    assert text
+    assert "".join(lines[6:]).startswith(text)
+    assert len(code_tokens((document + text).encode())) <= 64
 
 
 def test_with_a_wrong_token_the_agent_lives_and_shows_nothing(agent: Path, tmp_path: Path) -> None:

@@ -2,35 +2,28 @@
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from releases import ABOUT, make_evaluation, make_model, make_run, write_about
+from builds import benchmarks_of, module
+from releases import (
+    Settings,
+    build_corpus,
+    export,
+    make_evaluation,
+    make_model,
+    make_run,
+    text_of,
+    write_about,
+)
 from starsmith.cli import export as command
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, ConfigError, InputError
-from starsmith.core.records import read_files
 from starsmith.provenance.papers import export as papers
 
 CORPUS_FORMATS = ("dataset-card", "croissant", "spdx", "cyclonedx", "eu-summary", "huggingface")
 MODEL_FORMATS = ("model-card", "spdx", "cyclonedx", "eu-summary", "huggingface")
-
-
-def export(directory: Path, form: str, out: Path, *options: str | Path) -> Result:
-    arguments = [directory, "--format", form, "--out", out, *options]
-    result = CliRunner().invoke(command.export, [str(argument) for argument in arguments])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def text_of(place: Path) -> str:
-    """A paper, or the card of a directory."""
-    return (place / "README.md" if place.is_dir() else place).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +127,28 @@ def test_results_of_a_task_that_is_not_known_are_named_and_not_guessed(run: Path
     assert "0.99" not in card
 
 
+def test_an_audit_is_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    parents = {"model": tmp_path / "run" / "model"}
+    out = tmp_path / "run" / "audit"
+    with artifact.create(out, kind="audit", config=Settings(), rooms=("core",), parents=parents) as draft:
+        (draft.path / "audit.json").write_text("{}")
+
+    export(tmp_path / "run" / "model", "model-card", tmp_path / "card.md")
+
+    assert "Task audit: audit `" in text_of(tmp_path / "card.md")
+
+
+def test_a_model_whose_corpus_is_gone_gets_no_paper(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "corpus")
+
+    with pytest.raises(ArtifactError, match=r"the corpus that .* was made from") as refused:
+        export(tmp_path / "run" / "model", "model-card", tmp_path / "card.md")
+
+    assert refused.value.hint.startswith("put it beside")
+
+
 @pytest.mark.parametrize("form", MODEL_FORMATS)
 def test_a_withdrawn_source_is_told_in_every_paper_of_what_was_made_of_it(
     form: str, run: Path, about: Path, tmp_path: Path
@@ -167,89 +182,31 @@ def test_a_corpus_that_was_changed_gives_its_model_no_paper(run: Path, tmp_path:
         export(tmp_path / "run" / "model", "model-card", tmp_path / "card.md")
 
 
-def test_spdx_is_not_written_without_what_it_has_no_word_for(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError) as refused:
-        export(run / "corpus", "spdx", tmp_path / "bom.json")
+def test_opt_outs_and_benchmarks_are_told_where_there_were_any(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("gamma\n")
+    settings = {"opt_outs": [str(tmp_path / "list.txt")], "opt_outs_as_of": "2026-02-01"}
+    benchmarks = benchmarks_of(tmp_path / "benchmarks", module(5))
+    corpus = build_corpus(tmp_path / "run" / "corpus", benchmarks=benchmarks, **settings)
 
-    missing = ("[provider] name", "[release] url", "[release] date", "[release] built")
-    assert all(name in refused.value.message for name in missing)
-    assert "--about" in refused.value.hint
+    export(corpus, "dataset-card", tmp_path / "card.md")
+    export(corpus, "eu-summary", tmp_path / "summary.json")
+    export(run / "corpus", "dataset-card", tmp_path / "without.md")
 
-
-def test_the_day_of_making_comes_from_the_run_record_where_it_has_one(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path / "run")
-    for name in ("corpus", "model"):
-        times = tmp_path / "run" / name / "run" / "times.json"
-        times.write_text(json.dumps({"seconds": 1.0, "finished": "2026-01-15T10:00:00+02:00"}))
-    about = write_about(tmp_path, ABOUT.replace("built = 2026-02-20\n", "").replace("built = 2026-02-05\n", ""))
-
-    export(tmp_path / "run" / "model", "spdx", tmp_path / "bom.json", "--about", about)
-
-    built = {element["builtTime"] for element in graph(tmp_path / "bom.json") if "builtTime" in element}
-    assert built == {"2026-01-15T08:00:00Z"}
-
-
-def graph(file: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(file.read_text())["@graph"]
-    return found
+    card, without = text_of(tmp_path / "card.md"), text_of(tmp_path / "without.md")
+    assert "1 opt-out list of 2026-02-01 was applied; 6 files were left out for it." in card
+    assert "texts of these benchmarks were left out: bench." in card
+    assert "| contaminated | 1 |" in card
+    assert "No opt-out list was applied." in without
+    assert "was not cleaned of benchmark texts" in without
+    assert "opt out" in steps_of(card)
+    assert "opt out" not in steps_of(without)
+    processing = json.loads((tmp_path / "summary.json").read_text())["data_processing"]
+    assert processing["reservation_of_rights"]["files_left_out_by_opt_out"] == 6
+    assert processing["other"]["benchmarks_removed"] == ["bench"]
 
 
-def test_spdx_concludes_the_licences_of_all_files_and_declares_the_providers(
-    run: Path, about: Path, tmp_path: Path
-) -> None:
-    export(run / "corpus", "spdx", tmp_path / "bom.json", "--about", about)
-
-    elements = {element.get("spdxId", ""): element for element in graph(tmp_path / "bom.json")}
-    said = {
-        element["relationshipType"]: elements[element["to"][0]]["simplelicensing_licenseExpression"]
-        for element in elements.values()
-        if element.get("relationshipType", "").endswith("License")
-    }
-    assert said == {
-        "hasDeclaredLicense": "Apache-2.0",
-        "hasConcludedLicense": "(Apache-2.0 OR MIT) AND BSD-3-Clause AND MIT",
-    }
-
-
-def test_cyclonedx_says_what_a_model_depends_on(run: Path, tmp_path: Path) -> None:
-    ids = {name: artifact.read(run / name).id for name in ("corpus", "tokens", "tokenizer", "model")}
-
-    export(run / "model", "cyclonedx", tmp_path / "bom.json")
-
-    bom = json.loads((tmp_path / "bom.json").read_text())
-    depends = {entry["ref"]: set(entry["dependsOn"]) for entry in bom["dependencies"]}
-    assert depends[f"model:{ids['model']}"] == {f"tokens:{ids['tokens']}", f"tokenizer:{ids['tokenizer']}"}
-    assert depends[f"tokens:{ids['tokens']}"] == {f"corpus:{ids['corpus']}", f"tokenizer:{ids['tokenizer']}"}
-    card = bom["metadata"]["component"]["modelCard"]
-    assert card["modelParameters"]["datasets"] == [{"ref": f"corpus:{ids['corpus']}"}]
-    exact = next(m for m in card["quantitativeAnalysis"]["performanceMetrics"] if m["type"] == "exact_match")
-    assert (exact["value"], exact["confidenceInterval"]) == ("0.25", {"lowerBound": "0.1419", "upperBound": "0.4019"})
-
-
-def test_the_eu_summary_lists_domains_owners_and_opt_outs_by_the_rows(run: Path, about: Path, tmp_path: Path) -> None:
-    counts = artifact.read(run / "tokens").counts
-
-    export(run / "model", "eu-summary", tmp_path / "summary.json", "--about", about)
-
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    online = summary["data_sources"]["online_sources"]
-    trained_on = Counter(file.repository.split("/")[2] for file in read_files(run / "corpus", split="train"))
-    assert {row["name"]: row["files"] for row in online["domains"]} == trained_on
-    assert summary["general_information"]["data"]["text"]["files"] == trained_on.total()
-    assert online["number_of_owners"] == 3
-    assert summary["general_information"]["data"]["text"]["tokens"] == counts["train_tokens"]
-    assert summary["general_information"]["data"]["text"]["size_range"] == "less than 1 billion tokens"
-    assert summary["data_processing"]["reservation_of_rights"]["opt_out_lists"] == 0
-    assert summary["data_sources"]["user_data"] == "not given"
-
-
-def test_the_eu_summary_is_a_page_unless_it_is_called_json(run: Path, tmp_path: Path) -> None:
-    export(run / "model", "eu-summary", tmp_path / "summary.md")
-
-    page = text_of(tmp_path / "summary.md")
-    for heading in ("## 1. General", "## 2. Data sources", "### 2.3", "## 3. Data processing", "### 3.1", "### 3.2"):
-        assert heading in page
-    assert "| github.com |" in page
+def steps_of(card: str) -> str:
+    return next(line for line in card.splitlines() if line.startswith("The steps, in order:"))
 
 
 def test_the_uploaded_directory_has_no_held_out_row_under_train(run: Path, tmp_path: Path) -> None:

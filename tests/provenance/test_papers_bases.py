@@ -61,7 +61,9 @@ def test_the_directory_to_upload_has_the_whole_licence_and_attachment_a(said: Ab
     restrictions = (tmp_path / "upload" / "USE_RESTRICTIONS.md").read_text()
     assert FORBIDDEN in restrictions
     assert "4. Distribution" not in restrictions
-    assert "base_model: bigexample/base-3b" in (tmp_path / "upload" / "README.md").read_text()
+    card = (tmp_path / "upload" / "README.md").read_text()
+    assert "base_model: bigexample/base-3b" in card
+    assert "license_link: LICENSE" in card
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -109,6 +111,17 @@ def test_their_text_may_be_given(said: About, tmp_path: Path) -> None:
     export(model, "huggingface", tmp_path / "upload", about=said, use_restrictions=tmp_path / "terms.txt")
 
     assert (tmp_path / "upload" / "LICENSE").read_text() == RAIL
+
+
+def test_a_licence_of_the_derivatives_own_does_not_hide_that_of_its_base(said: About, tmp_path: Path) -> None:
+    base = make_model(tmp_path / "base", imported={"name": "b"}, files={"README.md": CARD})
+    model = make_model(tmp_path / "tuned", parents={"base": base}, files={"LICENSE": "mine"})
+    (tmp_path / "terms.txt").write_text(RAIL)
+
+    export(model, "huggingface", tmp_path / "upload", about=said, use_restrictions=tmp_path / "terms.txt")
+
+    assert (tmp_path / "upload" / "LICENSE").read_text() == "mine"
+    assert (tmp_path / "upload" / "BASE_LICENSE").read_text() == RAIL
 
 
 def test_a_base_that_is_only_named_is_known_by_the_settings(said: About, tmp_path: Path) -> None:
@@ -163,6 +176,13 @@ def test_a_base_that_is_gone_stops_the_export(said: About, tmp_path: Path) -> No
         export(model, "model-card", tmp_path / "card.md", about=said)
 
 
+def test_a_base_is_a_model(run: Path, said: About, tmp_path: Path) -> None:
+    model = make_model(tmp_path / "tuned", parents={"base": run / "corpus"})
+
+    with pytest.raises(ArtifactError, match="it is of kind corpus, wanted: model"):
+        export(model, "model-card", tmp_path / "card.md", about=said)
+
+
 def test_an_imported_model_is_passed_on_with_its_own_restrictions(said: About, tmp_path: Path) -> None:
     base = make_model(
         tmp_path / "base", imported={"name": "bigexample/base-3b"}, files={"README.md": CARD, "LICENSE": RAIL}
@@ -183,6 +203,44 @@ def test_restrictions_are_not_given_to_a_model_that_has_none(run: Path, said: Ab
 
 
 @pytest.mark.parametrize(
+    "heading", ["Attachment A", "ATTACHMENT A - USE RESTRICTIONS", "## Attachment A: Use-Restrictions"]
+)
+def test_attachment_a_is_found_by_its_heading_and_not_by_a_paragraph_about_it(
+    heading: str, said: About, tmp_path: Path
+) -> None:
+    before = "OpenRAIL-M\n\nGive them the terms of\nAttachment A of this licence, all of them.\n\n"
+    inside = f"{heading}\n\n(a) one\nAttachment A binds everybody.\n(b) two\n"
+    text = f"{before}{inside}\nAttachment B\nhow to apply\n"
+    model = derive(tmp_path, {"README.md": CARD, "LICENSE": text})
+
+    restrictions = bases.restrictions_of(bases.find_bases(open_artifact(model), said), None)
+
+    assert restrictions is not None
+    assert restrictions.text == inside
+    assert restrictions.terms == {"LICENSE": text}
+
+
+@pytest.mark.parametrize("line", ["\n", " \n", "-", "Attachment A " * 4, "open rail "])
+def test_a_licence_of_great_length_is_read_at_once(line: str, said: About, tmp_path: Path) -> None:
+    text = line * ((1 << 20) // len(line)) + "\nOpenRAIL\nAttachment A\n(a) one\n"
+    model = derive(tmp_path, {"README.md": f"---\nlicense: openrail{' ' * 100_000}x\n---\n", "LICENSE": text})
+
+    restrictions = bases.restrictions_of(bases.find_bases(open_artifact(model), said), None)
+
+    assert restrictions is not None
+    assert restrictions.text == "Attachment A\n(a) one\n"
+
+
+def test_a_licence_without_such_a_heading_travels_whole(said: About, tmp_path: Path) -> None:
+    model = derive(tmp_path, {"README.md": CARD, "LICENSE": "An OpenRAIL licence.\nDo no harm.\n"})
+
+    restrictions = bases.restrictions_of(bases.find_bases(open_artifact(model), said), None)
+
+    assert restrictions is not None
+    assert restrictions.text == "An OpenRAIL licence.\nDo no harm.\n"
+
+
+@pytest.mark.parametrize(
     ("licence", "restricted"),
     [
         ("bigcode-openrail-m", True),
@@ -190,6 +248,7 @@ def test_restrictions_are_not_given_to_a_model_that_has_none(run: Path, said: Ab
         ("openrail++", True),
         ("bigscience-bloom-rail-1.0", True),
         ("creativeml-openrail-m", True),
+        ("BigCodeOpenRAIL-M", True),
         ("apache-2.0", False),
         ("mit", False),
         ("trail-license", False),

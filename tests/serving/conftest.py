@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from indexed import numbers_index
 from starsmith.core import artifact
 from starsmith.tokenizer.train import TokenizerConfig
 
@@ -46,3 +47,9 @@ def index_directory(model_directory: Path, corpus: Path) -> Path:
     out = model_directory.parent / "index"
     index.run(index.IndexConfig(ngram_tokens=4, window=2), corpus=corpus, out=out)
     return out
+
+
+@pytest.fixture(scope="session")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of `indexed.RECURSIVE` and `indexed.LONG`."""
+    return numbers_index(tmp_path_factory.mktemp("numbers"))

@@ -1,4 +1,6 @@
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -6,6 +8,7 @@ from fastapi.testclient import TestClient
 from scripted import make_service
 from starsmith.serving.app import create_app
 from starsmith.serving.auth import LOOPBACK, MAX_BODY_BYTES, hosts_of
+from starsmith.serving.clients import read_clients
 
 PROTECTED = [
     ("POST", "/v1/completions"),
@@ -15,6 +18,7 @@ PROTECTED = [
     ("POST", "/v1/events"),
     ("GET", "/v1beta/models"),
     ("GET", "/v1beta/server_setting"),
+    ("GET", "/v1/starsmith/source"),
 ]
 
 
@@ -38,6 +42,19 @@ def test_with_the_token_requests_are_answered() -> None:
     assert client.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
 
 
+def test_each_client_of_a_file_of_tokens_is_let_in_beside_the_one_token(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.toml"
+    digest = hashlib.sha256(b"bobs").hexdigest()
+    file.write_text(f'[alice]\ntoken = "geheimnis ä"\n[bob]\nsha256 = "{digest}"\n')
+    client = TestClient(create_app(make_service(token="secret", clients=read_clients(file))))
+
+    def status(token: str) -> int:
+        return client.get("/v1/models", headers={"Authorization": f"Bearer {token}".encode()}).status_code
+
+    assert [status(token) for token in ("secret", "geheimnis ä", "bobs")] == [200] * 3
+    assert [status(token) for token in ("", "alice", "bob", digest)] == [401] * 4
+
+
 @pytest.mark.parametrize("path", ["/health", "/", "/page/app.js"])
 def test_liveness_and_the_page_itself_need_no_token(path: str) -> None:
     client = TestClient(create_app(make_service(token="secret")))
@@ -54,7 +71,7 @@ def test_every_route_of_the_protocols_is_protected() -> None:
 
 
 def test_without_a_token_a_local_server_answers_only_under_names_of_this_machine() -> None:
-    app = create_app(make_service(), hosts=hosts_of("127.0.0.1", None))
+    app = create_app(make_service(), hosts=hosts_of("127.0.0.1", locked=False))
 
     for name in ("localhost:8080", "127.0.0.1:8080", "[::1]:8080"):
         assert TestClient(app).get("/health", headers={"Host": name}).status_code == 200
@@ -64,9 +81,9 @@ def test_without_a_token_a_local_server_answers_only_under_names_of_this_machine
 
 
 def test_a_token_or_an_open_address_answers_under_any_name() -> None:
-    assert hosts_of("127.0.0.1", None) == LOOPBACK
-    assert hosts_of("127.0.0.1", "secret") is None
-    assert hosts_of("0.0.0.0", None) is None
+    assert hosts_of("127.0.0.1", locked=False) == LOOPBACK
+    assert hosts_of("127.0.0.1", locked=True) is None
+    assert hosts_of("0.0.0.0", locked=False) is None
 
 
 def preflight(origin: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from scripted import FIB, MODEL, PhraseAttributor, ScriptedEngine, make_service, tiny_tokenizer
+from scripted import FIB, MODEL, ScriptedEngine, make_service, tiny_tokenizer
 from starsmith.serving.app import create_app
 from starsmith.tokenizer.bpe import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, SPECIAL_TOKENS
 
@@ -158,26 +158,8 @@ def test_streamed_logprobs_continue_their_offsets() -> None:
     assert offsets == [len("".join(tokens[:place])) for place in range(len(tokens))]
 
 
-def test_an_answer_carries_its_sources_at_offsets_of_its_text() -> None:
-    with client_of(attributor=PhraseAttributor()) as client:
-        whole = client.post("/v1/completions", json={"prompt": "x", "max_tokens": 64}).json()["choices"][0]
-        echoed = client.post("/v1/completions", json={"prompt": "x", "max_tokens": 64, "echo": True}).json()["choices"][
-            0
-        ]
-        streamed = events(client.post("/v1/completions", json={"prompt": "x", "max_tokens": 64, "stream": True}).text)
-
-    (match,) = whole["starsmith"]["sources"]
-    assert whole["text"][match["start"] : match["end"]] == "fib(n - 1)"
-    assert match["sources"][0]["path"] == "numbers/recursive.py"
-    assert whole["starsmith"]["model"]["id"] == MODEL
-    (match,) = echoed["starsmith"]["sources"]
-    assert echoed["text"][match["start"] : match["end"]] == "fib(n - 1)"
-    assert [("starsmith" in chunk["choices"][0]) for chunk in streamed] == [False] * (len(streamed) - 1) + [True]
-    assert streamed[-1]["choices"][0]["starsmith"] == whole["starsmith"]
-
-
-def test_without_an_index_an_answer_does_not_claim_to_have_no_sources() -> None:
-    assert "sources" not in complete(prompt="x")["choices"][0]["starsmith"]
+def test_without_an_index_an_answer_does_not_claim_to_share_nothing() -> None:
+    assert "attribution" not in complete(prompt="x")["choices"][0]["starsmith"]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from starsmith.cli.serve import complete, listen, split_at
+from starsmith.cli.serve import complete, listen, permissive, serve, split_at
+from starsmith.core import artifact
 from starsmith.core.errors import InputError, StarsmithError
+from starsmith.provenance.completion_log import FIRST
 
 TEXT = "def f():\r\n    return 1\n\nπ = 3"
 
@@ -58,8 +60,47 @@ def test_a_completion_is_printed_with_its_sources(model_directory: Path, index_d
     assert "5 tokens" in shown.stdout
     assert "sources" in shown.stdout
     assert (answer["completion_tokens"], answer["finish_reason"]) == (5, "length")
-    assert isinstance(answer["sources"], list)
+    assert isinstance(answer["starsmith"]["attribution"], list)
     assert "index" in machine.stderr
+
+
+@pytest.mark.parametrize(
+    ("expression", "is_permissive"),
+    [
+        ("MIT", True),
+        ("MIT OR GPL-3.0-only", True),
+        ("MIT AND GPL-3.0-only", False),
+        ("GPL-3.0-only", False),
+        ("MPL-2.0", False),
+        ("", False),
+        ("no licence at all", False),
+    ],
+)
+def test_what_is_permissive_is_what_a_corpus_lets_in_by_default(expression: str, is_permissive: bool) -> None:
+    assert permissive(expression) == is_permissive
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--token", " "], "--token is empty"),
+        (["--tokens", "missing.toml"], "missing.toml does not exist"),
+        (["--log", "missing/log"], "missing does not exist"),
+        (["--attribution", "block", "--index", "missing"], "missing does not exist"),
+    ],
+)
+def test_options_that_cannot_be_kept_are_told_before_a_model_is_loaded(options: list[str], told: str) -> None:
+    result = CliRunner().invoke(serve, ["no-model", "--port", "0", *options])
+
+    assert isinstance(result.exception, StarsmithError)
+    assert told in result.exception.message
+
+
+def test_texts_are_kept_only_in_a_log() -> None:
+    result = CliRunner().invoke(serve, ["no-model", "--log-text"])
+
+    assert result.exit_code == 2
+    assert "--log FILE" in result.output
 
 
 @pytest.mark.parametrize(
@@ -102,8 +143,12 @@ def test_the_command_line_loads_no_torch_for_its_help() -> None:
 
 
 @pytest.mark.slow
-def test_serve_says_where_it_is_and_ends_on_interrupt(model_directory: Path, index_directory: Path) -> None:
+def test_serve_says_where_it_is_and_ends_on_interrupt(
+    model_directory: Path, index_directory: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
     command = [sys.executable, "-m", "starsmith.cli.main", "serve", str(model_directory), "--port", "0"]
+    command += ["--attribution", "block", "--log", str(log)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -117,6 +162,6 @@ def test_serve_says_where_it_is_and_ends_on_interrupt(model_directory: Path, ind
             process.kill()
 
     assert listed["data"][0]["id"] == "starsmith-tiny"
-    assert str(index_directory) in "".join(lines)
-    assert rest == ""
+    assert f"attribution block by index {artifact.read(index_directory).id[:16]}" in "".join(lines)
+    assert rest == f"{log}: 0 lines, the last has sha256 {FIRST}\n"
     assert process.returncode == 0

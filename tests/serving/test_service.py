@@ -3,13 +3,23 @@ from pathlib import Path
 
 import pytest
 
-from scripted import FIB, PhraseAttributor
+from starsmith.core import artifact
 from starsmith.core.errors import CheckpointError, ConfigError
 from starsmith.inference.engine import never
+from starsmith.provenance import index
 from starsmith.provenance.attribution import Attributor
+from starsmith.serving.attribution import Policy, Watch
+from starsmith.serving.clients import Client
 from starsmith.serving.prompt import editor_request
-from starsmith.serving.service import Job, check_model_id, default_model_id, find_index, open_service, read_card
-from starsmith.serving.sources import sources_json
+from starsmith.serving.service import (
+    Job,
+    Service,
+    check_model_id,
+    default_model_id,
+    find_index,
+    open_service,
+    read_card,
+)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +82,9 @@ def test_an_opened_service_completes_and_names_sources(
     (finished,) = service.complete([Job(0, editor_request(prefix, "\n", max_tokens=8), before=prefix)], never)
 
     assert service.card.id == "starsmith-tiny"
-    assert 0 < finished.completion.completion_tokens <= 8
-    assert isinstance(finished.sources, list)
+    assert 0 < len(finished.tokens) <= 8
+    assert finished.attribution is not None
+    assert service.index_id == artifact.read(index_directory).id
 
 
 def test_what_is_no_model_is_a_checkpoint_error(tmp_path: Path) -> None:
@@ -82,27 +93,43 @@ def test_what_is_no_model_is_a_checkpoint_error(tmp_path: Path) -> None:
 
 
 def test_a_copied_line_of_the_corpus_is_attributed_to_its_file(index_directory: Path) -> None:
-    before = "def eta_1(value):\n"
+    watch = Watch(Attributor.open(index_directory), "def eta_1(value):\n")
     copied = "    eta_0 = eta(1 + 0)\n    zeta_2 = "
 
-    matches = sources_json(Attributor.open(index_directory), before, copied)
+    watch.feed(copied, final=True)
+    found = watch.result(length=len(copied))
 
-    paths = {source["path"] for match in matches for source in match["sources"]}
+    assert found is not None
+    paths = {source.path for finding in found.findings for source in finding.match.sources}
     assert paths
     assert all(path.startswith("pkg/module_") for path in paths)
 
 
-def test_offsets_of_sources_count_from_the_first_character_the_client_gets() -> None:
-    attributor = PhraseAttributor(phrase="= return")
+@pytest.mark.parametrize("policy", ["annotate", "block"])
+def test_a_policy_without_an_index_is_refused(model_directory: Path, policy: Policy) -> None:
+    with pytest.raises(ConfigError, match=f"'{policy}' needs an index"):
+        open_service(model_directory, index=None, model_id=None, policy=policy)
+    without = open_service(model_directory, index=None, model_id=None)
+    with pytest.raises(ConfigError, match=f"'{policy}' needs an index"):
+        without.guarded(token=None, clients={"0": Client(name="a", policy=policy)}, log=None, log_text=False)
 
-    (plain,) = sources_json(attributor, "x = ", FIB)  # type: ignore[arg-type]
-    (echoed,) = sources_json(attributor, "x = ", FIB, shown=4)  # type: ignore[arg-type]
 
-    assert (plain["start"], plain["end"]) == (0, len("return"))
-    assert (echoed["start"], echoed["end"]) == (2, len("x = return"))
+def test_an_index_that_finds_copies_too_late_to_block_them_is_refused(
+    model_directory: Path, corpus: Path, tmp_path: Path
+) -> None:
+    index.run(index.IndexConfig(ngram_tokens=40, window=30), corpus=corpus, out=tmp_path / "index")
+
+    with pytest.raises(ConfigError, match="69 code tokens"):
+        open_service(model_directory, index=tmp_path / "index", model_id=None, policy="block-nonpermissive")
+
+    assert open_service(model_directory, index=tmp_path / "index", model_id=None).rules.policy == "annotate"
 
 
-def test_a_long_prefix_is_looked_at_only_near_the_cursor() -> None:
-    (match,) = sources_json(PhraseAttributor("return"), "y" * 100_000, FIB)  # type: ignore[arg-type]
+def test_an_index_all_of_whose_licences_are_permissive_is_known_to_be(
+    model_directory: Path, index_directory: Path
+) -> None:
+    def open_with(permissive: bool) -> Service:
+        return open_service(model_directory, index=index_directory, model_id=None, permissive=lambda _: permissive)
 
-    assert (match["start"], match["end"]) == (0, len("return"))
+    assert open_with(True).rules.all_permissive
+    assert not open_with(False).rules.all_permissive

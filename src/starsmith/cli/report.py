@@ -5,26 +5,54 @@ from typing import TYPE_CHECKING
 
 import click
 
-from starsmith.cli.options import DIRECTORY
+from starsmith.cli.options import DIRECTORY, FILE
 
 if TYPE_CHECKING:
     from starsmith.evaluation.samples import Sample
 
 
 @click.command()
-@click.argument("run", type=DIRECTORY)
-@click.option("--out", type=DIRECTORY, help="The page; by default RUN/report.html.")
-@click.option("--samples", type=int, default=3, show_default=True, help="Held-out places to show.")
-def report(run: Path, out: Path | None, samples: int) -> None:
-    """Write a static page about the artefacts in the directory RUN."""
+@click.argument("run", type=DIRECTORY, metavar="RUN|LOG")
+@click.option("--out", type=FILE, help="The page; by default RUN/report.html or LOG.html.")
+@click.option("--samples", type=int, default=3, show_default=True, help="Held-out places of a run to show.")
+@click.option("--last", metavar="SHA256", help="Digest of a line that the log must have.")
+def report(run: Path, out: Path | None, samples: int, last: str | None) -> None:
+    """Write a static page about the artefacts in the directory RUN, or about a LOG of completions.
+
+    Exit status 1: the chain of the log does not hold; standard error names the first line that does not.
+    """
     from starsmith.core.errors import InputError
     from starsmith.evaluation import report as pages
 
+    if run.is_file():
+        report_log(run, out or run.with_name(f"{run.name}.html"), last)
+        return
+    if last is not None:
+        raise click.UsageError("--last goes with a LOG")
     if not run.is_dir():
-        raise InputError(f"{run} does not exist", hint="give the directory of a run: starsmith demo --out DIR")
+        hint = "give the directory of a run, or a log that starsmith serve --log wrote"
+        raise InputError(f"{run} does not exist", hint=hint)
     complete = all((run / name).is_dir() for name in ("model", "corpus", "index"))
     taken = samples_of(run, samples) if complete else []
     click.echo(pages.write(run, out or run / "report.html", samples=taken))
+
+
+def report_log(log: Path, out: Path, last: str | None) -> None:
+    """Write the page about a log; an error if its chain does not hold."""
+    from starsmith.core.errors import ArtifactError, InputError
+    from starsmith.evaluation import log_page
+
+    if last is not None and (len(last) != 64 or set(last) - set("0123456789abcdef")):
+        raise InputError(f"--last {last} is no sha256", hint="give the 64 hex digits that starsmith serve printed")
+    if out.resolve() == log.resolve():
+        raise InputError(f"--out {out} is the log itself", hint="give another --out")
+    checked = log_page.write(log, out, last=last)
+    if checked.fault is None or checked.lines:
+        click.echo(out)
+    if checked.fault is not None:
+        hold = f"the {checked.lines} lines before it hold: compare with a copy of the log"
+        message = f"{log} line {checked.fault.line} {checked.fault.message}"
+        raise ArtifactError(message, hint=hold if checked.lines else "give a log that starsmith serve --log wrote")
 
 
 def samples_of(run: Path, count: int) -> "list[Sample]":

@@ -2,47 +2,86 @@
 
 import json
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from starsmith.cli.options import DIRECTORY
+from starsmith.cli.options import DIRECTORY, FILE
 
 if TYPE_CHECKING:
+    from starsmith.provenance.completion_log import CompletionLog
+    from starsmith.serving.attribution import Policy
     from starsmith.serving.service import Finished, Service
+
+POLICIES = ("off", "annotate", "block", "block-nonpermissive")  # of serving.attribution, which help need not load
 
 index_option = click.option(
     "--index", type=DIRECTORY, help="Fingerprint index; by default the one beside MODEL of the same corpus."
+)
+attribution_option = click.option(
+    "--attribution",
+    type=click.Choice(POLICIES),
+    help="What to do with code that stands in the index's corpus; by default annotate, if there is an index.",
 )
 
 
 @click.command()
 @click.argument("model", type=DIRECTORY)
 @index_option
+@attribution_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--model-id", help="Name of the model in every protocol; by default made from the directory's.")
 @click.option("--token", envvar="STARSMITH_TOKEN", help="Let in only who sends it (or set STARSMITH_TOKEN).")
-def serve(model: Path, index: Path | None, host: str, port: int, model_id: str | None, token: str | None) -> None:
+@click.option("--tokens", type=FILE, help="TOML with a table for each client: token or sha256, and attribution.")
+@click.option("--log", type=FILE, help="Add every completion to this hash-chained log; see starsmith report.")
+@click.option("--log-text", is_flag=True, help="Have the log keep prompts and completions, and not only their sha256.")
+def serve(
+    model: Path,
+    index: Path | None,
+    attribution: "Policy | None",
+    host: str,
+    port: int,
+    model_id: str | None,
+    token: str | None,
+    tokens: Path | None,
+    log: Path | None,
+    log_text: bool,
+) -> None:
     """Serve MODEL to editors, SDKs and browsers."""
+    from starsmith.provenance.completion_log import CompletionLog
+    from starsmith.serving.clients import read_clients
+    from starsmith.serving.service import open_service
+
+    check_options(token, log, log_text=log_text)
+    clients = read_clients(tokens) if tokens else {}
+    with listen(host, port) as listener, ExitStack() as stack:
+        opened = stack.enter_context(closing(CompletionLog.open(log))) if log else None
+        index = choose_index(model, index)
+        service = open_service(model, index=index, model_id=model_id, policy=attribution, permissive=permissive)
+        service = service.guarded(token=token, clients=clients, log=opened, log_text=log_text)
+        answer(service, listener, host)
+
+
+def answer(service: "Service", listener: socket.socket, host: str) -> None:
+    """Answer requests until somebody presses Ctrl-C."""
     import uvicorn
 
     from starsmith.core.console import note
     from starsmith.serving.app import create_app
     from starsmith.serving.auth import hosts_of
-    from starsmith.serving.service import open_service
 
-    with listen(host, port) as listener:
-        index = choose_index(model, index)
-        service = open_service(model, index=index, model_id=model_id, token=token)
-        listener.listen()  # who connects from now on is answered, if a moment later
-        note(welcome(service, _url(host, listener.getsockname()[1]), index))
-        app = create_app(service, hosts=hosts_of(host, token))
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        with suppress(KeyboardInterrupt):  # uvicorn raises it again after its orderly end
-            uvicorn.Server(config).run(sockets=[listener])
+    listener.listen()  # who connects from now on is answered, if a moment later
+    note(welcome(service, _url(host, listener.getsockname()[1])))
+    app = create_app(service, hosts=hosts_of(host, locked=service.locked))
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again after its orderly end
+        uvicorn.Server(config).run(sockets=[listener])
+    if service.log is not None:
+        note(f"{service.log.path}: {service.log.lines:,} lines, the last has sha256 {service.log.last}")
 
 
 @click.command()
@@ -52,9 +91,17 @@ def serve(model: Path, index: Path | None, host: str, port: int, model_id: str |
 @click.option("--column", type=click.IntRange(1), required=True, help="Column, in characters; before the first is 1.")
 @click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True, help="End after so many.")
 @index_option
+@attribution_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def complete(
-    model: Path, file: Path, line: int, column: int, max_tokens: int, index: Path | None, as_json: bool
+    model: Path,
+    file: Path,
+    line: int,
+    column: int,
+    max_tokens: int,
+    index: Path | None,
+    attribution: "Policy | None",
+    as_json: bool,
 ) -> None:
     """Complete one place in a file. Lines and columns count from 1."""
     from starsmith.inference.engine import never
@@ -62,13 +109,32 @@ def complete(
     from starsmith.serving.service import Job, open_service
 
     prefix, suffix = split_at(read_text(file), line, column, where=str(file))
-    service = open_service(model, index=choose_index(model, index), model_id=None)
+    index = choose_index(model, index)
+    service = open_service(model, index=index, model_id=None, policy=attribution, permissive=permissive)
     request = editor_request(prefix, suffix, language=language_of(file.name), max_tokens=max_tokens)
     (finished,) = service.complete([Job(0, request, before=prefix)], never)
     if as_json:
         click.echo(json.dumps(to_json(finished, service), ensure_ascii=False))
     else:
         show(finished)
+
+
+@lru_cache(maxsize=4096)
+def permissive(expression: str) -> bool:
+    """Whether an SPDX expression is permissive, by the lists that a corpus is built with by default."""
+    from starsmith.corpus.policy import LicensePolicy
+
+    return bool(expression) and not LicensePolicy().objection(expression)
+
+
+def check_options(token: str | None, log: Path | None, *, log_text: bool) -> None:
+    """Refuse what would lock nobody out, or keep nothing."""
+    from starsmith.core.errors import ConfigError
+
+    if token is not None and not token.strip():
+        raise ConfigError("--token is empty, so it would lock nobody out", hint="give a long random text")
+    if log_text and log is None:
+        raise click.UsageError("--log-text goes with --log FILE")
 
 
 def choose_index(model: Path, index: Path | None) -> Path | None:
@@ -101,19 +167,37 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError(f"cannot listen on {host} port {port}: {reason.lower()}", hint=hint) from None
 
 
-def welcome(service: "Service", url: str, index: Path | None) -> str:
+def welcome(service: "Service", url: str) -> str:
     """What a person needs to know to connect."""
-    key = "the token you gave" if service.token else "any"
-    sources = f"sources from {index}" if index else "no index: completions come without their sources (--index DIR)"
-    return "\n".join(
-        [
-            f"{service.card.id}: {service.card.parameters:,} parameters, {sources}",
-            f"  page for people      {url}/",
-            f"  Tabby plugins        endpoint {url}",
-            f"  OpenAI clients       base URL {url}/v1   model {service.card.id}   key: {key}",
-            "press Ctrl-C to stop",
-        ]
-    )
+    key = "a token of the file" if service.clients else "the token you gave" if service.token else "any"
+    card = service.card
+    lines = [
+        f"{card.id}: {card.parameters:,} parameters, {_attribution(service)}",
+        *(f"  withdrawn            {taint}" for taint in [service.taints.header()] if taint),
+        f"  page for people      {url}/",
+        f"  Tabby plugins        endpoint {url}",
+        f"  OpenAI clients       base URL {url}/v1   model {card.id}   key: {key}",
+        *_about_log(service.log),
+        "press Ctrl-C to stop",
+    ]
+    return "\n".join(lines)
+
+
+def _attribution(service: "Service") -> str:
+    if service.index_id is None:
+        return "no index: completions come without their sources (--index DIR)"
+    return f"attribution {service.rules.policy} by index {service.index_id[:16]}"
+
+
+def _about_log(log: "CompletionLog | None") -> list[str]:
+    if log is None:
+        return []
+    told = [f"  log                  {log.path}, {log.lines:,} lines so far"]
+    if log.set_aside is not None:
+        told.append(
+            f"  the log's last line was cut short, by a crash perhaps: what there was of it is in {log.set_aside}"
+        )
+    return told
 
 
 def read_text(file: Path) -> str:
@@ -148,16 +232,15 @@ def split_at(text: str, line: int, column: int, *, where: str) -> tuple[str, str
 
 
 def to_json(finished: "Finished", service: "Service") -> dict[str, Any]:
-    """The completion and its sources, for machines."""
+    """The completion and its attribution, for machines."""
     from starsmith.serving.answers import provenance_json
 
-    completion = finished.completion
     return {
-        "text": completion.text,
-        "finish_reason": completion.finish_reason,
-        "prompt_tokens": completion.prompt_tokens,
-        "completion_tokens": completion.completion_tokens,
-        **provenance_json(finished.sources, service.card),
+        "text": finished.text,
+        "finish_reason": finished.finish_reason,
+        "prompt_tokens": finished.prompt_tokens,
+        "completion_tokens": len(finished.tokens),
+        "starsmith": provenance_json(finished.attribution, service),
     }
 
 
@@ -165,22 +248,25 @@ def show(finished: "Finished") -> None:
     """The completion and its sources, for people."""
     from starsmith.core.console import table
 
-    click.echo(finished.completion.text)
-    click.echo(f"\n{finished.completion.completion_tokens} tokens, ended by {finished.completion.finish_reason}")
-    if finished.sources is None:
+    found = finished.attribution
+    click.echo(finished.text)
+    click.echo(f"\n{len(finished.tokens)} tokens, ended by {finished.finish_reason}")
+    if found is None:
         click.echo("sources: not looked for; give --index DIR")
-    elif not finished.sources:
+    elif not found.findings:
         click.echo("sources: no file of the corpus shares code with it")
     else:
         columns = ("characters", "kind", "places", "file", "lines", "licence", "repository")
-        table("sources", columns, [row for match in finished.sources for row in source_rows(match)])
+        matches = [finding.to_json() for finding in found.findings]
+        table("sources", columns, [row for match in matches for row in source_rows(match)])
 
 
 def source_rows(match: dict[str, Any]) -> list[tuple[object, ...]]:
     """One row for each file a match goes back to; the match is described in the first."""
     rows: list[tuple[object, ...]] = []
     for number, source in enumerate(match["sources"] or [{}]):
-        about = ("", "", "") if number else (f"{match['start']}-{match['end']}", match["kind"], match["count"])
+        kind = f"{match['kind']}, blocked" if match["blocked"] else match["kind"]
+        about = ("", "", "") if number else (f"{match['start']}-{match['end']}", kind, match["count"])
         lines = f"{source['first_line']}-{source['last_line']}" if source else ""
         rows.append((*about, source.get("path", ""), lines, source.get("license", ""), source.get("repository", "")))
     return rows

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ def create(
         yield draft
         links = {role: os.path.relpath(path.resolve(), out.resolve()) for role, path in (parents or {}).items()}
         (draft.run / PARENTS).write_text(json.dumps(links))
-        (draft.run / TIMES).write_text(json.dumps({"seconds": round(time.monotonic() - began, 3)}))
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        times = {"seconds": round(time.monotonic() - began, 3), "finished": finished}
+        (draft.run / TIMES).write_text(json.dumps(times))
         _write_manifest(draft, lineage)
         _keep_seal(partial, out)
     except BaseException as error:

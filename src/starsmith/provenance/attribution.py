@@ -95,7 +95,7 @@ class Attributor:
         )
         self.shortest_tokens = table.grams.k  # shorter copies are not reported ...
         self.guaranteed_tokens = table.grams.guarantee  # ... and none of this length or more is missed
-        self.find(scan(b" ", table.grams.k, table.grams.window), b" ")  # the compiled code is loaded now
+        self._warm_up()
 
     @classmethod
     def open(cls, index_dir: Path) -> "Attributor":
@@ -106,6 +106,14 @@ class Attributor:
         table = FingerprintTable(index_dir)
         tombstones = Tombstones(index_dir, len(table.documents))
         return cls(table, max_places=manifest.config["max_places"], tombstones=tombstones)
+
+    def _warm_up(self) -> None:
+        """Load the compiled code, which takes longer than a query, by a query that takes every way through it."""
+        _, high = self._table.bounds(0) if len(self._table.documents) else (0, 0)
+        content = self._table.text[: min(high, 2_000)].tobytes().decode(errors="ignore").encode()
+        self.attribute(content.decode())
+        samples = np.zeros((0, matching.SAMPLES + 2 * self._index.samples), np.int64)
+        matching.joined(_query(self.scan(content), content), self._index, samples)
 
     def attribute(self, text: str, *, start: int = 0) -> list[Match]:
         """Matches in `text` that reach beyond character `start`, by where they begin.

@@ -38,6 +38,7 @@ class AttributionStream:
         self._tail = 0  # character from which on a look reads: a new fingerprint lies behind it
         self._looked = 0  # characters in which everything was looked for
         self._growing = False  # the last match found may still grow
+        self._at_cursor: int | None = None  # code tokens of the longest copy to block that the cursor stands behind
         self._found: tuple[int, list[Match]] = (-1, [])  # characters that were attributed, and their matches
 
     def feed(self, text: str) -> None:
@@ -56,6 +57,11 @@ class AttributionStream:
         than its `guaranteed_tokens`.
         """
         settled = len(self._text) if final else self._settled()
+        if self._at_cursor is None:
+            self._at_cursor = self._tokens_at_cursor(blocks)
+            self._growing = self._at_cursor > 0
+        if self._growing and not final and not self._text[self._context : settled].strip():  # no whole word of it yet
+            return Release(0 if self._at_cursor >= tokens else len(self._text) - self._context)
         if not self._growing and not self._look(settled, tokens, final=final):
             return Release(len(self._text) - self._context)
         matches = self._attribute(settled)
@@ -63,6 +69,13 @@ class AttributionStream:
         self._growing = any(match.end >= len(last) for match in matches)
         held = [self._hold(match, tokens, settled, final=final) for match in matches if blocks(self._moved(match))]
         return min(held, key=lambda release: release.characters, default=Release(len(self._text) - self._context))
+
+    def _tokens_at_cursor(self, blocks: Blocks) -> int:
+        """Of the code before the cursor, which may end within a word, the copy that the completion may go on with."""
+        before = self._text[: self._context]
+        end = len(before[: _word_start(before, len(before))].rstrip())
+        found = self._attributor.attribute(before, start=max(end - 1, 0))
+        return max((match.tokens for match in found if match.end >= end and blocks(self._moved(match))), default=0)
 
     def _hold(self, match: Match, tokens: int, settled: int, *, final: bool) -> Release:
         """What may leave as far as this match goes."""
@@ -101,9 +114,11 @@ class AttributionStream:
 
     def _settled(self) -> int:
         """Where a last word that may still grow begins."""
-        end = len(self._text)
-        while end > self._context and (
-            self._text[end - 1].isalnum() or self._text[end - 1] in "_" or self._text[end - 1] >= "\x80"
-        ):
-            end -= 1
-        return end
+        return max(_word_start(self._text, len(self._text)), self._context)
+
+
+def _word_start(text: str, end: int) -> int:
+    """Where the word begins that ends at `end`; `end` itself where none does."""
+    while end and (text[end - 1].isalnum() or text[end - 1] == "_" or text[end - 1] >= "\x80"):
+        end -= 1
+    return end

@@ -1,6 +1,7 @@
 """Results become the JSON that both protocols of `/v1/completions` accept: OpenAI's shape, a superset of Tabby's.
 
-Every choice carries `starsmith`: the model that wrote it and, when the server has an index, the sources of its text.
+Every choice carries `starsmith`: the model that wrote it and, where attribution is on, what its text shares with the
+corpus. The headers of an answer have the sum of that.
 """
 
 import codecs
@@ -11,9 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from starsmith.inference.engine import GeneratedToken
-from starsmith.serving.service import Finished, ModelCard, Piece
+from starsmith.serving.attribution import Attribution, count_kinds
+from starsmith.serving.service import Asker, Finished, ModelCard, Piece, Service
 from starsmith.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from starsmith.tokenizer.fim import STOP_TOKENS
+
+# Values are dictionaries as RFC 9651 has them, so that proxies and logs can read them: policy=block, source=1, ...
+ATTRIBUTION_HEADER = "X-Starsmith-Attribution"
+INDEX_HEADER = "X-Starsmith-Index"
+TAINTED_HEADER = "X-Starsmith-Tainted"
+PROVENANCE_HEADERS = (ATTRIBUTION_HEADER, INDEX_HEADER, TAINTED_HEADER)
+ID_DIGITS = 16  # of an artefact's id, in a header
 
 
 def envelope(card: ModelCard) -> dict[str, Any]:
@@ -26,34 +35,52 @@ def envelope(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def choice_json(finished: Finished, card: ModelCard, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+def choice_json(finished: Finished, service: Service, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
     """One choice of a whole answer."""
     return {
         "index": finished.job.index,
-        "text": finished.job.echo + finished.completion.text,
-        "finish_reason": finished.completion.finish_reason,
+        "text": finished.job.echo + finished.text,
+        "finish_reason": finished.finish_reason,
         "logprobs": logprobs,
-        "starsmith": provenance_json(finished.sources, card),
+        "starsmith": provenance_json(finished.attribution, service),
     }
 
 
-def piece_json(piece: Piece, card: ModelCard, text: str, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+def piece_json(piece: Piece, service: Service, text: str, logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
     """One choice of a chunk; the provenance comes with the last chunk."""
-    choice = {
-        "index": piece.job.index,
-        "text": text,
-        "finish_reason": piece.chunk.finish_reason,
-        "logprobs": logprobs,
-    }
-    if piece.chunk.finish_reason is not None:
-        choice["starsmith"] = provenance_json(piece.sources, card)
+    choice = {"index": piece.job.index, "text": text, "finish_reason": piece.finish_reason, "logprobs": logprobs}
+    if piece.finish_reason is not None:
+        choice["starsmith"] = provenance_json(piece.attribution, service)
     return choice
 
 
-def provenance_json(sources: list[dict[str, Any]] | None, card: ModelCard) -> dict[str, Any]:
-    """Who wrote the text and where it was seen; no `sources` key means that nobody looked."""
-    written: dict[str, Any] = {"model": {"id": card.id, "artefact": card.artefact}}
-    return written if sources is None else {"sources": sources, **written}
+def provenance_json(attribution: Attribution | None, service: Service) -> dict[str, Any]:
+    """Who wrote the text and where it was seen; no `attribution` key means that nobody looked."""
+    written: dict[str, Any] = {"model": {"id": service.card.id, "artefact": service.card.artefact}}
+    if taints := service.taints.read():
+        written["tainted"] = [taint.to_json() for taint in taints]
+    if attribution is None:
+        return written
+    return {
+        "attribution": [finding.to_json() for finding in attribution.findings],
+        "attribution_ms": attribution.milliseconds,
+        "index": service.index_id,
+        **written,
+    }
+
+
+def provenance_headers(
+    service: Service, asker: Asker, attributions: Sequence[Attribution | None] | None = None
+) -> dict[str, str]:
+    """The same in short, over all choices; a stream's headers leave before anything is found, so it has none."""
+    found = [attribution for attribution in attributions or () if attribution is not None]
+    counts = [f"{name}={count}" for name, count in count_kinds(found).items()] if found else []
+    headers = {ATTRIBUTION_HEADER: ", ".join([f"policy={asker.policy}", *counts])}
+    if asker.policy != "off" and service.index_id is not None:
+        headers[INDEX_HEADER] = service.index_id[:ID_DIGITS]
+    if requests := service.taints.header():
+        headers[TAINTED_HEADER] = requests
+    return headers
 
 
 def usage_json(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
@@ -67,10 +94,7 @@ def usage_json(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
 
 def usage_of(answers: Sequence[Finished]) -> dict[str, int]:
     """The account of all choices; a prompt that several choices share counts for each."""
-    completions = [finished.completion for finished in answers]
-    return usage_json(
-        sum(done.prompt_tokens for done in completions), sum(done.completion_tokens for done in completions)
-    )
+    return usage_json(sum(done.prompt_tokens for done in answers), sum(len(done.tokens) for done in answers))
 
 
 def logprobs_json(

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, Response
@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 import starsmith
 from starsmith.core.errors import StarsmithError
 from starsmith.serving import errors, openai_api, tabby_api
+from starsmith.serving.answers import PROVENANCE_HEADERS
 from starsmith.serving.auth import Door, require_token
 from starsmith.serving.errors import ApiError
 from starsmith.serving.openai_api import CompletionBody
@@ -27,6 +28,9 @@ PAGE = Path(__file__).parent / "page"
 
 # Pages of other programs on this machine (a notebook, an editor in the browser) may ask; pages of the web may not.
 LOCAL_ORIGINS = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
+
+MAX_SOURCE_LINES = 2_000
+MAX_SOURCE_CHARACTERS = 200_000  # a line may be a megabyte long
 
 router = APIRouter()
 
@@ -55,6 +59,8 @@ def create_app(service: Service, *, hosts: frozenset[str] | None = None) -> Fast
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         service.worker.close()
+        if service.log is not None:
+            service.log.close()
 
     app = FastAPI(title="Starsmith", version=starsmith.__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service
@@ -64,7 +70,11 @@ def create_app(service: Service, *, hosts: frozenset[str] | None = None) -> Fast
     app.add_api_route("/", index_page, include_in_schema=False)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_middleware(
-        CORSMiddleware, allow_origin_regex=LOCAL_ORIGINS, allow_methods=["GET", "POST"], allow_headers=["*"]
+        CORSMiddleware,
+        allow_origin_regex=LOCAL_ORIGINS,
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=list(PROVENANCE_HEADERS),
     )
     app.add_middleware(Door, hosts=hosts)
     for kind in (HTTPException, StarsmithError, Exception):
@@ -116,5 +126,39 @@ async def model(request: Request, model_id: str) -> dict[str, Any]:
 
 
 def model_json(service: Service) -> dict[str, Any]:
-    """OpenAI's fields of a model."""
-    return {"id": service.card.id, "object": "model", "created": service.card.created, "owned_by": "starsmith"}
+    """OpenAI's fields of a model, and what is known of its provenance."""
+    return {
+        "id": service.card.id,
+        "object": "model",
+        "created": service.card.created,
+        "owned_by": "starsmith",
+        "starsmith": {
+            "artefact": service.card.artefact,
+            "index": service.index_id,
+            "tainted": [taint.to_json() for taint in service.taints.read()],
+        },
+    }
+
+
+@router.get("/v1/starsmith/source")
+def source(
+    request: Request,
+    swhid: Annotated[str, Query(max_length=64)],
+    first: Annotated[int, Query(ge=1)],
+    last: Annotated[int, Query(ge=1)],
+) -> dict[str, Any]:
+    """Lines of a training file that an attribution named, as the index has them."""
+    service: Service = request.app.state.service
+    if last < first or last - first >= MAX_SOURCE_LINES:
+        raise ApiError(400, f"last: {first} to {last} is not 1 to {MAX_SOURCE_LINES} lines", param="last")
+    if service.attributor is None or service.policy_of(request.state.client) == "off":
+        raise ApiError(404, "attribution is off, so no source is shown", code="attribution_off")
+    text = service.attributor.source_text(swhid, first, last)
+    if text is None:
+        raise ApiError(404, f"the index has no file {swhid!r}", param="swhid", code="source_not_found")
+    return {
+        "swhid": swhid,
+        "first_line": first,
+        "text": text[:MAX_SOURCE_CHARACTERS],
+        "cut": len(text) > MAX_SOURCE_CHARACTERS,
+    }

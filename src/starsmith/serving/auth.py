@@ -4,7 +4,6 @@ A server without a token answers only under names of this machine. Otherwise a w
 at 127.0.0.1 (DNS rebinding) and read completions, and with them code, through a visitor's browser.
 """
 
-import hmac
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -27,24 +26,24 @@ SECURITY_HEADERS = {
 }
 
 
-def hosts_of(bound_to: str, token: str | None) -> frozenset[str] | None:
+def hosts_of(bound_to: str, *, locked: bool) -> frozenset[str] | None:
     """The names to answer under: those of this machine when only it can connect and no token is asked for."""
-    return LOOPBACK if token is None and bound_to in LOOPBACK else None
+    return LOOPBACK if not locked and bound_to in LOOPBACK else None
 
 
 async def require_token(request: Request) -> None:
-    """Refuse a request without the server's token, in a time that tells nothing about it."""
-    token: str | None = request.app.state.service.token
-    if token is None:
-        return
+    """Refuse a request without a token of the server's; the client it belongs to is `request.state.client`."""
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+    token = given.encode("latin-1").decode("utf-8", "replace") if scheme.lower() == "bearer" else ""
+    client = request.app.state.service.client_of(token)
+    if client is None:
         raise ApiError(
             401,
-            "this server wants its token: Authorization: Bearer TOKEN",
+            "this server wants a token: Authorization: Bearer TOKEN",
             code="invalid_api_key",
             headers={"WWW-Authenticate": "Bearer"},
         )
+    request.state.client = client
 
 
 class Door:

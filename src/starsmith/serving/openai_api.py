@@ -19,7 +19,7 @@ from starsmith.inference.engine import GeneratedToken, SamplingParams
 from starsmith.serving import answers
 from starsmith.serving.errors import ApiError, error_json, from_exception
 from starsmith.serving.prompt import EDITOR_LAYOUT, Text, has_control_tokens
-from starsmith.serving.service import Finished, Job, Piece, Service
+from starsmith.serving.service import Asker, Finished, Job, Piece, Service
 from starsmith.serving.worker import EventStream, Run, until_hang_up
 from starsmith.tokenizer.bpe import Tokenizer
 from starsmith.tokenizer.fim import STOP_TOKENS
@@ -61,19 +61,22 @@ async def answer(request: Request, service: Service, body: CompletionBody) -> Re
     """Answer a completion request."""
     refuse_unsupported(body, service.card.id)
     jobs = await asyncio.to_thread(jobs_of, body, service.tokenizer, service.engine.context_tokens)
+    head = answers.envelope(service.card)
+    asker = service.asker(request.state.client, head["id"])
     if body.stream:
-        return await _stream(request, service, body, jobs)
-    run = service.worker.start(lambda cancelled: service.complete(jobs, cancelled))
+        return await _stream(request, service, body, jobs, head, asker)
+    run = service.worker.start(lambda cancelled: service.complete(jobs, cancelled, asker))
     finished = await until_hang_up(request, collect(run))
     tables = [_logprobs(service, body, done) for done in finished]
     return JSONResponse(
         {
-            **answers.envelope(service.card),
+            **head,
             "choices": [
-                answers.choice_json(done, service.card, table) for done, table in zip(finished, tables, strict=True)
+                answers.choice_json(done, service, table) for done, table in zip(finished, tables, strict=True)
             ],
             "usage": answers.usage_of(finished),
-        }
+        },
+        headers=answers.provenance_headers(service, asker, [done.attribution for done in finished]),
     )
 
 
@@ -109,7 +112,8 @@ def jobs_of(body: CompletionBody, tokenizer: Tokenizer, context_tokens: int) -> 
             check_room(request, context_tokens)
         before = "" if body.suffix is None and has_control_tokens(text) else text
         echo, scored = (text, body.logprobs is not None) if body.echo else ("", False)
-        jobs += [Job(len(jobs) + choice, _seeded(request, choice), before, echo, scored) for choice in range(body.n)]
+        job = Job(0, request, before, echo, scored, text, body.suffix)
+        jobs += [replace(job, index=len(jobs) + n, request=_seeded(request, n)) for n in range(body.n)]
     return jobs
 
 
@@ -168,9 +172,11 @@ async def collect(run: Run[Finished]) -> list[Finished]:
     return [finished async for finished in run]
 
 
-async def _stream(request: Request, service: Service, body: CompletionBody, jobs: list[Job]) -> Response:
+async def _stream(
+    request: Request, service: Service, body: CompletionBody, jobs: list[Job], head: dict[str, Any], asker: Asker
+) -> Response:
     """Wait for the first piece before answering, so that a refused prompt is a 400 and not a broken stream."""
-    run = service.worker.start(lambda cancelled: service.stream(jobs, cancelled))
+    run = service.worker.start(lambda cancelled: service.stream(jobs, cancelled, asker))
     pieces = aiter(run)
 
     async def first() -> Piece:
@@ -183,14 +189,14 @@ async def _stream(request: Request, service: Service, body: CompletionBody, jobs
         async for piece in pieces:
             yield piece
 
-    return EventStream(_events(service, body, jobs, all_pieces()), run)
+    events = _events(service, body, jobs, all_pieces(), head)
+    return EventStream(events, run, answers.provenance_headers(service, asker))
 
 
 async def _events(
-    service: Service, body: CompletionBody, jobs: list[Job], pieces: AsyncIterator[Piece]
+    service: Service, body: CompletionBody, jobs: list[Job], pieces: AsyncIterator[Piece], head: dict[str, Any]
 ) -> AsyncIterator[str]:
     """The text of the stream, event by event."""
-    head = answers.envelope(service.card)
     wants_usage = body.stream_options is not None and body.stream_options.include_usage
     usage = {"usage": None} if wants_usage else {}
     written: dict[int, list[GeneratedToken]] = {}  # by index of the choice
@@ -214,14 +220,15 @@ def _piece_choice(
     service: Service, body: CompletionBody, piece: Piece, written: dict[int, list[GeneratedToken]]
 ) -> dict[str, Any]:
     """The choice of one chunk; adds its tokens to what is written of that choice."""
-    text = piece.chunk.text if piece.job.index in written else piece.job.echo + piece.chunk.text
+    text = piece.text if piece.job.index in written else piece.job.echo + piece.text
     tokens = written.setdefault(piece.job.index, [])
     table = None
-    if body.logprobs is not None and piece.chunk.tokens:
+    if body.logprobs is not None and piece.tokens:
         start = len(service.tokenizer.decode([token.id for token in tokens]))
-        table = answers.logprobs_json(service.tokenizer, piece.chunk.tokens, start=start)
-    tokens.extend(piece.chunk.tokens)
-    return answers.piece_json(piece, service.card, text, table)
+        length = len(piece.text) if piece.finish_reason == "content_filter" else None
+        table = answers.logprobs_json(service.tokenizer, piece.tokens, start=start, length=length)
+    tokens.extend(piece.tokens)
+    return answers.piece_json(piece, service, text, table)
 
 
 def _event(value: dict[str, Any]) -> str:
@@ -232,11 +239,9 @@ def _logprobs(service: Service, body: CompletionBody, finished: Finished) -> dic
     """Log-probabilities of a whole choice; an echoed prompt has its own, but no alternatives."""
     if body.logprobs is None:
         return None
-    echoed = finished.prompt_tokens
+    echoed = finished.scored_prompt
     start = len(finished.job.echo)
-    table = answers.logprobs_json(
-        service.tokenizer, finished.completion.tokens, start=start, length=len(finished.completion.text)
-    )
+    table = answers.logprobs_json(service.tokenizer, finished.tokens, start=start, length=len(finished.text))
     if not echoed:
         return table
     front = answers.echo_logprobs_json(service.tokenizer, echoed)

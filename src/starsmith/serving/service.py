@@ -1,21 +1,38 @@
 """A model directory becomes a Service: all that the routes need to answer, opened once."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, ConfigError
 from starsmith.core.records import TRAIN
-from starsmith.inference.completion import Completer, Completion, CompletionChunk, CompletionRequest
+from starsmith.inference.completion import Completer, CompletionRequest, FinishReason
 from starsmith.inference.engine import Engine, GeneratedToken
 from starsmith.model.checkpoint import load_config
 from starsmith.provenance.attribution import Attributor
-from starsmith.serving.sources import sources_json
+from starsmith.provenance.completion_log import CompletionLog
+from starsmith.provenance.fingerprints import DOCUMENTS
+from starsmith.provenance.streaming import MOST_TOKENS
+from starsmith.serving import record
+from starsmith.serving.attribution import (
+    BLOCKING,
+    Attribution,
+    Permissive,
+    Policy,
+    Rules,
+    Watch,
+    none_permissive,
+)
+from starsmith.serving.clients import ANYONE, ONE_CLIENT, Client, digest_of
+from starsmith.serving.taints import Taints
 from starsmith.serving.worker import Cancelled, Worker
 from starsmith.tokenizer.bpe import Tokenizer
+
+Reason = FinishReason | Literal["content_filter", "error"]
 
 # Editors choose a template and stop words by the model's name; for this one they are wrong: "t." ends `list.append`.
 FORBIDDEN_IN_ID = "starcoder2"
@@ -42,25 +59,41 @@ class Job:
     before: str = ""  # code before the cursor, as text
     echo: str = ""  # what the client wants in front of the completion
     scored: bool = False  # the prompt's own log-probabilities are wanted, too
+    prompt: str = ""  # what the client sent before the cursor, as text, for the log ...
+    suffix: str | None = None  # ... and what after it
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A job that is done."""
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """For whom an answer is written."""
 
-    job: Job
-    completion: Completion
-    sources: list[dict[str, Any]] | None  # None: the server has no index
-    prompt_tokens: tuple[GeneratedToken, ...] = ()  # with their log-probabilities, if the job is scored
+    client: str = ANYONE
+    policy: Policy = "off"
+    answer: str = ""  # id of the answer
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a job's text, in order; the last one has a finish reason and the sources."""
+    """A part of a job's text, in order; the last one has a finish reason and the attribution."""
 
     job: Job
-    chunk: CompletionChunk
-    sources: list[dict[str, Any]] | None
+    text: str
+    tokens: tuple[GeneratedToken, ...]
+    finish_reason: Reason | None = None
+    attribution: Attribution | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A job that is done."""
+
+    job: Job
+    text: str
+    tokens: tuple[GeneratedToken, ...]  # all that the model wrote, the one that ended it included
+    finish_reason: Reason
+    prompt_tokens: int
+    attribution: Attribution | None  # None: nobody looked
+    scored_prompt: tuple[GeneratedToken, ...] = ()  # with log-probabilities, if the job is scored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,27 +105,127 @@ class Service:
     tokenizer: Tokenizer
     completer: Completer
     attributor: Attributor | None = None
-    token: str | None = None  # what `Authorization: Bearer` must carry; None lets everybody in
+    index_id: str | None = None
+    rules: Rules = field(default_factory=Rules)
+    token: str | None = None  # what `Authorization: Bearer` must carry; with no clients either, everybody is let in
+    clients: Mapping[str, Client] = field(default_factory=dict)  # sha256 of a token -> who sends it
+    log: CompletionLog | None = None
+    log_text: bool = False  # whether the log has the texts, and not only their digests
+    taints: Taints = field(default_factory=Taints)
     worker: Worker = field(default_factory=Worker)
     events: Counter[str] = field(default_factory=Counter)  # view, select, dismiss; in memory only
 
-    def complete(self, jobs: list[Job], cancelled: Cancelled) -> Iterator[Finished]:
-        """Each job in one piece. Blocking: for a worker thread."""
-        for job in jobs:
-            completion = self.completer.complete(job.request, cancelled)
-            if cancelled():
-                return
-            yield Finished(job, completion, self._sources(job, completion.text), self._score(job))
+    def guarded(
+        self, *, token: str | None, clients: Mapping[str, Client], log: CompletionLog | None, log_text: bool
+    ) -> "Service":
+        """The same service for those who have one of these tokens, and with a log."""
+        check_policies([client.policy for client in clients.values() if client.policy], self.attributor)
+        return replace(self, token=token, clients=clients, log=log, log_text=log_text)
 
-    def stream(self, jobs: list[Job], cancelled: Cancelled) -> Iterator[Piece]:
-        """Each job as it is written. Blocking: for a worker thread."""
+    @property
+    def locked(self) -> bool:
+        """True when a token is asked for."""
+        return self.token is not None or bool(self.clients)
+
+    def client_of(self, token: str) -> Client | None:
+        """Who sends this token ("" for none), if anybody may."""
+        if not self.locked:
+            return Client(name=ANYONE)
+        if not token.strip():
+            return None
+        digest = digest_of(token)
+        if self.token is not None and digest == digest_of(self.token):
+            return Client(name=ONE_CLIENT)
+        return self.clients.get(digest)
+
+    def policy_of(self, client: Client | None) -> Policy:
+        """What attribution does for a client."""
+        if self.attributor is None:
+            return "off"
+        return self.rules.policy if client is None or client.policy is None else client.policy
+
+    def asker(self, client: Client | None = None, answer: str = "") -> Asker:
+        """What to know about who asks; None is anybody."""
+        return Asker(client=client.name if client else ANYONE, policy=self.policy_of(client), answer=answer)
+
+    def complete(self, jobs: list[Job], cancelled: Cancelled, asker: Asker | None = None) -> Iterator[Finished]:
+        """Each job in one piece. Blocking: for a worker thread."""
+        asker = asker or self.asker()
         for job in jobs:
-            text = ""
-            for chunk in self.completer.stream(job.request, cancelled):
-                text += chunk.text
-                yield Piece(job, chunk, self._sources(job, text) if chunk.finish_reason else None)
+            ids = self.completer.prompt_ids(job.request)
+            pieces = list(self._pieces(job, ids, self._watch(job, asker), cancelled))
             if cancelled():
                 return
+            text, last = "".join(piece.text for piece in pieces), pieces[-1]
+            assert last.finish_reason is not None
+            self._record(job, asker, text, last)
+            yield Finished(
+                job=job,
+                text=text,
+                tokens=tuple(token for piece in pieces for token in piece.tokens),
+                finish_reason=last.finish_reason,
+                prompt_tokens=len(ids),
+                attribution=last.attribution,
+                scored_prompt=self._score(job),
+            )
+
+    def stream(self, jobs: list[Job], cancelled: Cancelled, asker: Asker | None = None) -> Iterator[Piece]:
+        """Each job as it is written. Blocking: for a worker thread."""
+        asker = asker or self.asker()
+        for job in jobs:
+            yield from self._stream(job, cancelled, asker)
+            if cancelled():
+                return
+
+    def _stream(self, job: Job, cancelled: Cancelled, asker: Asker) -> Iterator[Piece]:
+        """The pieces of one job. What has left of it is logged, however it ends."""
+        watch, text, logged = self._watch(job, asker), "", False
+        try:
+            for piece in self._pieces(job, self.completer.prompt_ids(job.request), watch, cancelled):
+                if piece.finish_reason is not None:
+                    logged = True
+                    self._record(job, asker, text + piece.text, piece)
+                text += piece.text
+                yield piece
+        finally:
+            if text and not logged:
+                reason: Reason = "cancelled" if cancelled() else "error"
+                self._record(job, asker, text, Piece(job, "", (), reason, watch.result(length=len(text))))
+
+    def _pieces(self, job: Job, ids: list[int], watch: Watch, cancelled: Cancelled) -> Iterator[Piece]:
+        """The text as it may leave: what is held back follows with a later piece, or never."""
+        request = replace(job.request, prefix=ids, suffix=None)  # the prompt is encoded once
+        held: list[str] = []
+        tokens: list[GeneratedToken] = []
+        sent = 0
+        chunks = self.completer.stream(request, cancelled)
+        assert isinstance(chunks, Generator)
+        with closing(chunks):  # which stops the model
+            for chunk in chunks:
+                held.append(chunk.text)
+                tokens += chunk.tokens
+                watch.feed(chunk.text, final=chunk.finish_reason is not None)
+                text = "".join(held)
+                reason: Reason | None = chunk.finish_reason
+                if watch.blocked_by is not None:
+                    text, reason = text[: max(watch.released - sent, 0)], "content_filter"
+                elif reason is None and watch.released < sent + len(text):
+                    continue
+                sent += len(text)
+                attribution = watch.result(length=sent, shown=len(job.echo)) if reason else None
+                yield Piece(job, text, tuple(tokens), reason, attribution)
+                if reason == "content_filter":
+                    return
+                held, tokens = [], []
+
+    def _watch(self, job: Job, asker: Asker) -> Watch:
+        attributor = None if asker.policy == "off" else self.attributor
+        return Watch(attributor, job.before, blocks=self.rules.blocks(asker.policy))
+
+    def _record(self, job: Job, asker: Asker, text: str, last: Piece) -> None:
+        if self.log is not None:
+            about = record.line_of(self, asker, job, text, last)
+            record.write(self.log, about)
 
     def _score(self, job: Job) -> tuple[GeneratedToken, ...]:
         ids = [token for token in job.request.prefix if isinstance(token, int)]
@@ -100,19 +233,27 @@ class Service:
             return ()
         return tuple(GeneratedToken(*pair) for pair in zip(ids, [None, *self.engine.score(ids)], strict=True))
 
-    def _sources(self, job: Job, text: str) -> list[dict[str, Any]] | None:
-        if self.attributor is None:
-            return None
-        return sources_json(self.attributor, job.before, text, shown=len(job.echo))
 
+def open_service(
+    model: Path,
+    *,
+    index: Path | None,
+    model_id: str | None,
+    policy: Policy | None = None,
+    permissive: Permissive = none_permissive,
+) -> Service:
+    """Load a model directory, and the index if there is one. Who may ask, and the log, are `Service.guarded`'s.
 
-def open_service(model: Path, *, index: Path | None, model_id: str | None, token: str | None = None) -> Service:
-    """Load a model directory, and the index if there is one."""
+    policy      of attribution, for clients that have none of their own; None: annotate if there is an index
+    permissive  whether an SPDX expression is, for the policy block-nonpermissive
+    """
     import torch
 
     from starsmith.inference.local import load_engine
 
     name = check_model_id(model_id) if model_id else default_model_id(model)
+    attributor, rules = open_index(index, policy or "annotate", permissive)
+    check_policies([policy] if policy else [], attributor)
     engine = load_engine(model)
     tokenizer = Tokenizer.load(model)
     return Service(
@@ -120,9 +261,41 @@ def open_service(model: Path, *, index: Path | None, model_id: str | None, token
         engine=engine,
         tokenizer=tokenizer,
         completer=Completer(engine, tokenizer),
-        attributor=Attributor.open(index) if index else None,
-        token=token,
+        attributor=attributor,
+        index_id=artifact.read(index).id if index else None,
+        rules=rules,
+        taints=Taints.of(model, *([index] if index else [])),
     )
+
+
+def open_index(index: Path | None, policy: Policy, permissive: Permissive) -> tuple[Attributor | None, Rules]:
+    """The opened index, if there is one, and what to do with what it finds."""
+    if index is None:
+        return None, Rules(policy="off")
+    attributor = Attributor.open(index)
+    everything = all(permissive(license_) for license_ in licenses_of(index))
+    return attributor, Rules(policy=policy, permissive=permissive, all_permissive=everything)
+
+
+def check_policies(policies: Sequence[Policy], attributor: Attributor | None) -> None:
+    """Refuse a policy that could not be kept."""
+    needs_index = [policy for policy in policies if policy != "off"]
+    if attributor is None and needs_index:
+        raise ConfigError(f"attribution {needs_index[0]!r} needs an index", hint="give one with --index DIR")
+    blocking = [policy for policy in policies if policy in BLOCKING]
+    if attributor is not None and blocking and attributor.guaranteed_tokens >= MOST_TOKENS:
+        raise ConfigError(
+            f"this index finds every copy of {attributor.guaranteed_tokens} code tokens, "
+            f"so attribution {blocking[0]!r} cannot stop one after {MOST_TOKENS}",
+            hint="make an index with smaller index.ngram_tokens and index.window: the defaults do",
+        )
+
+
+def licenses_of(index: Path) -> set[str]:
+    """Every licence of the documents in an index."""
+    import pyarrow.parquet as pq
+
+    return set(pq.read_table(index / DOCUMENTS, columns=["license"])["license"].unique().to_pylist())
 
 
 def default_model_id(model: Path) -> str:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 import starsmith
 from starsmith.serving import answers
+from starsmith.serving.clients import Client
 from starsmith.serving.prompt import Text, editor_request
 from starsmith.serving.service import Finished, Job, Service
 from starsmith.serving.worker import until_hang_up
@@ -56,15 +57,18 @@ class EventBody(BaseModel):
 async def answer(request: Request, service: Service, body: TabbyBody) -> Response:
     """Answer a completion request: one choice, never streamed."""
     jobs = [job_of(body)]
-    run = service.worker.start(lambda cancelled: service.complete(jobs, cancelled))
+    head = answers.envelope(service.card)
+    asker = service.asker(request.state.client, head["id"])
+    run = service.worker.start(lambda cancelled: service.complete(jobs, cancelled, asker))
 
     async def finish() -> list[Finished]:
         return [finished async for finished in run]
 
     finished = await until_hang_up(request, finish())
-    choices = [answers.choice_json(done, service.card) for done in finished]
+    choices = [answers.choice_json(done, service) for done in finished]
     return JSONResponse(
-        {**answers.envelope(service.card), "choices": choices, "usage": answers.usage_of(finished), "mode": body.mode}
+        {**head, "choices": choices, "usage": answers.usage_of(finished), "mode": body.mode},
+        headers=answers.provenance_headers(service, asker, [done.attribution for done in finished]),
     )
 
 
@@ -72,7 +76,7 @@ def job_of(body: TabbyBody) -> Job:
     """What to ask the model."""
     prefix, suffix = body.segments.prefix, body.segments.suffix or ""
     request = editor_request(prefix, suffix, language=body.language, temperature=body.temperature, seed=body.seed)
-    return Job(0, request, before=prefix)
+    return Job(0, request, before=prefix, prompt=prefix, suffix=body.segments.suffix)
 
 
 @router.get("/v1/health")
@@ -80,10 +84,10 @@ def job_of(body: TabbyBody) -> Job:
 async def health(request: Request) -> dict[str, Any]:
     """What editor plugins ask first, and again after every error."""
     service: Service = request.app.state.service
-    return health_json(service)
+    return health_json(service, request.state.client)
 
 
-def health_json(service: Service) -> dict[str, Any]:
+def health_json(service: Service, client: Client) -> dict[str, Any]:
     """Tabby's fields, and ours under `starsmith`."""
     card = service.card
     return {
@@ -106,7 +110,9 @@ def health_json(service: Service) -> dict[str, Any]:
             "artefact": card.artefact,
             "parameters": card.parameters,
             "context_tokens": service.engine.context_tokens,
-            "attribution": service.attributor is not None,
+            "attribution": service.policy_of(client),
+            "index": service.index_id,
+            "tainted": [taint.to_json() for taint in service.taints.read()],
             "licenses": card.licenses,
             "events": dict(service.events),
         },

@@ -6,7 +6,7 @@ run has a flag that its thread reads between tokens, and everything that can end
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
@@ -126,9 +126,9 @@ async def until_hang_up(request: Request, work: Coroutine[Any, Any, T]) -> T:
 class EventStream(StreamingResponse):
     """Server-sent events whose run is stopped however the response ends, even before its first byte."""
 
-    def __init__(self, events: AsyncIterator[str], run: Run[Any]) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(events, media_type="text/event-stream", headers=headers)
+    def __init__(self, events: AsyncIterator[str], run: Run[Any], headers: Mapping[str, str]) -> None:
+        unbuffered = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers={**headers, **unbuffered})
         self._run = run
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

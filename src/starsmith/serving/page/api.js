@@ -31,10 +31,19 @@ export async function complete({ language, before, after }, signal) {
     text: choice.text,
     finish: choice.finish_reason,
     tokens: answer.usage.completion_tokens,
-    sources: choice.starsmith.sources,
+    matches: choice.starsmith.attribution?.map((match) => inUnits(match, choice.text)), // undefined: nobody looked
     latencyMs: performance.now() - started,
   };
 }
+
+/** The server counts characters; a script counts the two halves of some of them. */
+function inUnits(match, text) {
+  const units = (characters) => [...text].slice(0, characters).join("").length;
+  return { ...match, start: units(match.start), end: units(match.end) };
+}
+
+/** Lines of a training file that a match named. */
+export const readSource = (swhid, first, last) => ask(`v1/starsmith/source?${new URLSearchParams({ swhid, first, last })}`, {});
 
 /** Tell the server what became of a completion: "view", "select" or "dismiss". Nobody waits for it. */
 export function report(type, completionId, elapsedMs) {

@@ -4,6 +4,7 @@ import { complete, readHealth, report, ServerError, setToken } from "./api.js";
 import { createEditor } from "./editor.js";
 import { EXAMPLES, exampleOf } from "./examples.js";
 import * as panel from "./panel.js";
+import { closeSource } from "./source.js";
 
 const PAUSE_MS = 150; // a person who types on does not want an answer yet
 const HEALTH_EVERY_MS = 20_000;
@@ -69,7 +70,8 @@ async function ask() {
 
 function show(completion) {
   if (!completion.text.trim()) {
-    panel.showMessage("The model suggests nothing at this place.");
+    if (completion.finish === "content_filter") panel.showHeldBack(completion);
+    else panel.showMessage("The model suggests nothing at this place.");
     return;
   }
   editor.suggest(completion.text);
@@ -108,6 +110,7 @@ document.getElementById("token-form").addEventListener("submit", async (event) =
   if (await checkHealth()) await ask();
 });
 document.getElementById("reset").addEventListener("click", openExample);
+document.getElementById("viewer-close").addEventListener("click", closeSource);
 language.addEventListener("change", openExample);
 language.append(...Object.entries(EXAMPLES).map(([name, { label }]) => new Option(label, name)));
 

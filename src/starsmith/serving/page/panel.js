@@ -1,22 +1,19 @@
 // The side panel: what the last completion was, what it cost, and where its text was seen before.
 
-const element = (id) => document.getElementById(id);
+import { element, licenseBadge, linesOf, make } from "./dom.js";
+import { closeSource, openSource } from "./source.js";
 
+// In the order of weight: where matches overlap, the first marks the text.
 const KINDS = {
-  source: { label: "distinctive", tone: "accent", about: "few places in the corpus have this code" },
-  common: { label: "common", tone: "", about: "many files of the corpus have this code" },
+  source: { label: "source", tone: "accent", about: "this code stands in these files of the corpus" },
+  common: { label: "common", tone: "", about: "many places in the corpus have this code" },
+  licence: { label: "licence text", tone: "", about: "the wording of a licence" },
   "low-information": { label: "boilerplate", tone: "", about: "too ordinary to have an origin" },
 };
-const FINISHES = { stop: "complete", length: "length limit" };
+const FINISHES = { stop: "complete", length: "length limit", content_filter: "blocked" };
 const SHOWN_LICENSES = 8;
 
-/** Build an element: text and children go in as text and nodes, never as markup. */
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
+let indexed = false; // whether the server has an index
 
 export function showState(text, tone = "") {
   const state = element("state");
@@ -31,19 +28,26 @@ export function showMessage(text, tone = "") {
   message.textContent = text;
   message.dataset.tone = tone;
   message.hidden = false;
-  element("text").hidden = element("figures").hidden = true;
-  showSources(null, "");
+  element("text").hidden = element("figures").hidden = element("blocked").hidden = true;
+  showMatches([], "");
   element("source-message").textContent = "Files of the training corpus that share code with the completion.";
+}
+
+/** A completion of which nothing was given. */
+export function showHeldBack(completion) {
+  showMessage("The answer was held back: it would only have gone on with a copy.", "bad");
+  showMatches(completion.matches, completion.text);
 }
 
 export function showCompletion(completion) {
   element("message").hidden = true;
   element("text").hidden = element("figures").hidden = false;
-  element("text").replaceChildren(...marked(completion.text, completion.sources ?? []));
+  element("text").replaceChildren(...marked(completion.text, completion.matches ?? []));
+  element("blocked").hidden = completion.finish !== "content_filter";
   element("latency").textContent = `${Math.round(completion.latencyMs)} ms`;
   element("tokens").textContent = completion.tokens;
   element("finish").textContent = FINISHES[completion.finish] ?? completion.finish;
-  showSources(completion.sources, completion.text);
+  showMatches(completion.matches, completion.text);
 }
 
 /** The header and the cards that depend on the server alone. */
@@ -56,7 +60,16 @@ export function showHealth(health) {
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   element("tabby-url").textContent = base;
   element("openai-url").textContent = `${base}/v1`;
+  indexed = Boolean(about.index);
   showLicenses(about.licenses);
+  showTaints(about.tainted ?? []);
+}
+
+/** What the model or the index was made from and has been withdrawn since. */
+function showTaints(taints) {
+  const told = taints.map(({ kind, requests }) => `${kind} (request ${requests.join(", ")})`);
+  element("tainted").hidden = !told.length;
+  element("tainted").textContent = `Withdrawn since this model was made: something in its ${told.join("; in its ")}.`;
 }
 
 export function showHealthState(state, text) {
@@ -78,61 +91,81 @@ function showLicenses(licenses) {
   element("licenses").replaceChildren(...items);
 }
 
-function showSources(matches, text) {
+function showMatches(matches, text) {
+  closeSource();
   const message = element("source-message");
-  const rank = (match) => Object.keys(KINDS).indexOf(match.kind);
-  const sorted = [...(matches ?? [])].sort((a, b) => rank(a) - rank(b));
+  const sorted = byWeight(matches ?? []);
   element("matches").replaceChildren(...sorted.map((match) => matchBlock(match, text)));
-  element("source-count").textContent = matches?.length ? `${matches.length} ${matches.length > 1 ? "matches" : "match"}` : "";
-  message.hidden = Boolean(matches?.length);
+  element("source-count").textContent = sorted.length ? `${sorted.length} ${sorted.length > 1 ? "matches" : "match"}` : "";
+  message.hidden = Boolean(sorted.length);
   message.textContent = matches
     ? "No file of the training corpus shares code with this completion."
-    : "This server has no index of its corpus. Start it with --index DIR to see sources.";
+    : indexed
+      ? "Attribution is off for this client."
+      : "This server has no index of its corpus. Start it with --index DIR to see sources.";
+}
+
+function byWeight(matches) {
+  const rank = ({ kind }) => Object.keys(KINDS).indexOf(kind);
+  return [...matches].sort((a, b) => Number(b.blocked) - Number(a.blocked) || rank(a) - rank(b));
 }
 
 function matchBlock(match, text) {
   const kind = KINDS[match.kind] ?? { label: match.kind, tone: "", about: "" };
   const places = match.count === 1 ? "1 place" : `${match.count.toLocaleString("en")} places`;
+  const badge = (label, tone, about) => make("span", { class: "badge", "data-tone": tone, title: about }, label);
   const head = make(
     "div",
     { class: "match-head" },
-    make("span", { class: "badge", "data-tone": kind.tone, title: kind.about }, kind.label),
+    badge(kind.label, kind.tone, kind.about),
+    match.blocked ? badge("blocked", "bad", "the completion was ended because of it") : "",
     `${match.tokens} code tokens in ${places}`,
   );
-  const code = text.slice(match.start, match.end).trim().split("\n")[0];
-  return make("div", { class: "match" }, head, make("code", { class: "match-code" }, code), sourceTable(match.sources));
+  const copied = text.slice(match.start, match.end);
+  const code = copied.trim().split("\n")[0];
+  const shown = code ? make("code", { class: "match-code", "data-kind": match.kind }, code) : "";
+  return make("div", { class: "match" }, head, shown, sourceTable(match.sources, copied));
 }
 
-function sourceTable(sources) {
+function sourceTable(sources, copied) {
   if (!sources.length) return "";
   const header = make("tr", {}, ...["File", "Lines", "Licence"].map((name) => make("th", { scope: "col" }, name)));
-  return make("table", {}, make("thead", {}, header), make("tbody", {}, ...sources.map(sourceRow)));
+  const rows = sources.map((source) => sourceRow(source, copied));
+  return make("table", {}, make("thead", {}, header), make("tbody", {}, ...rows));
 }
 
-function sourceRow(source) {
+function sourceRow(source, copied) {
   const from = source.commit ? `${source.repository} at ${source.commit.slice(0, 10)}` : source.repository;
-  const file = make("td", { title: source.swhid });
-  file.append(make("span", { class: "path" }, source.path), make("span", { class: "repository" }, from));
-  const lines = source.first_line === source.last_line ? source.first_line : `${source.first_line}–${source.last_line}`;
-  return make("tr", {}, file, make("td", { class: "lines" }, `${lines}`), make("td", {}, licenseBadge(source.license)));
+  const open = make("button", { type: "button", class: "path", title: `Show ${source.swhid}` }, source.path);
+  open.addEventListener("click", () => openSource(source, copied));
+  const file = make("td", {}, open, make("span", { class: "repository" }, from));
+  return make("tr", {}, file, make("td", { class: "lines" }, linesOf(source)), make("td", {}, licenseBadge(source.license)));
 }
 
-function licenseBadge(license) {
-  const tone = !license || /\b(A?GPL|SSPL|BUSL)/.test(license) ? "bad" : /\b(LGPL|MPL|EPL|CDDL)/.test(license) ? "warn" : "good";
-  return make("span", { class: "badge", "data-tone": tone }, license || "no licence");
-}
-
-/** The text with the parts that the corpus has, too, marked. */
+/** The text with the parts that the corpus has, too, marked by kind; a click on one opens its first source. */
 function marked(text, matches) {
+  const sorted = byWeight(matches);
+  const borders = [...new Set([0, text.length, ...matches.flatMap(({ start, end }) => [start, end])])].sort((a, b) => a - b);
   const parts = [];
-  let place = 0;
-  for (const { start, end } of [...matches].sort((a, b) => a.start - b.start)) {
-    if (end <= place) continue;
-    const from = Math.max(start, place);
-    parts.push(text.slice(place, from), make("mark", {}, text.slice(from, end)));
-    place = end;
-  }
-  return [...parts, text.slice(place)];
+  borders.slice(0, -1).forEach((from, number) => {
+    const to = borders[number + 1];
+    const match = sorted.find(({ start, end }) => start <= from && to <= end);
+    const previous = parts.at(-1);
+    if (previous && previous.match === match) previous.to = to;
+    else parts.push({ from, to, match });
+  });
+  return parts.flatMap(({ from, to, match }) => {
+    const lines = text.slice(from, to).split(/(\n\s*)/); // the indentation of a line is no part of a copy
+    return match ? lines.map((line) => (line.trim() ? markOf(line, match, text) : line)) : lines;
+  });
+}
+
+function markOf(part, match, text) {
+  const kind = KINDS[match.kind] ?? { about: match.kind };
+  const mark = make("mark", { "data-kind": match.kind, "data-blocked": match.blocked && "yes", title: kind.about }, part);
+  const [source] = match.sources;
+  if (source) mark.addEventListener("click", () => openSource(source, text.slice(match.start, match.end)));
+  return mark;
 }
 
 function short(number) {
