@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from starsmith.core import artifact
 from starsmith.core.errors import ConfigError
-from starsmith.core.statement import parse_json
 from starsmith.provenance.contents import shards_of
+from starsmith.provenance.marks import marks_of, requests_in
 
 OPT_OUTS_AS_OF = "opt_outs_as_of"  # setting of a corpus: the day of its opt-out lists, ISO
-LARGEST_MARK_BYTES = 16 << 20
 MOST_NAMED = 20  # licences that are named one by one
 
 Objection = Callable[[str, str], str | None]  # SPDX expression and what it was read from -> why it is not allowed
@@ -120,33 +119,12 @@ def _rows(shard: Path) -> "list[dict[str, Any]]":
 
 def _taints(directory: Path) -> list[str]:
     """The requests that marks within or beside the artefact name."""
-    real = directory.resolve()
-    places = [real / name for name in artifact.MARKS]
-    places += [real.with_name(f"{real.name}.{name}") for name in artifact.MARKS]
-    return [
-        f"{directory} is tainted: {place.name} names {_requests(place)}"
-        for place in places
-        if place.is_symlink() or place.exists()
-    ]
+    return [f"{directory} is tainted: {mark.name} names {_requests(mark)}" for mark in marks_of(directory)]
 
 
-def _requests(place: Path) -> str:
-    try:
-        if place.is_symlink() or not place.is_file() or place.stat().st_size > LARGEST_MARK_BYTES:
-            return "no request that can be read"
-        names = list(dict.fromkeys(_names(parse_json(place.read_bytes()))))
-    except (OSError, ValueError, RecursionError):
+def _requests(mark: Path) -> str:
+    names = requests_in(mark)
+    if names is None:
         return "no request that can be read"
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"request {', '.join(names[:MOST_NAMED])}{more}" if names else "no request"
-
-
-def _names(value: Any) -> list[str]:
-    """Request ids: a string, an object with `id`, `request` or `requests`, or a list of these."""
-    if isinstance(value, str):
-        return [value[:200]]
-    if isinstance(value, list):
-        return [name for item in value for name in _names(item)]
-    if isinstance(value, dict):
-        return [name for key in ("id", "request", "requests") for name in _names(value.get(key))]
-    return []

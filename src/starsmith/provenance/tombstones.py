@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from starsmith.core.errors import ArtifactError
 from starsmith.core.statement import parse_json
+from starsmith.provenance.marks import LARGEST_BYTES
 
 NAME = "tombstones.json"
-LARGEST_BYTES = 1 << 28
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]  # of each place: inode, time of change and size, if it is there
 

@@ -13,11 +13,10 @@ from urllib.parse import quote
 
 from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError
-from starsmith.core.statement import parse_json
+from starsmith.provenance.marks import marks_of, requests_in
 
 RECHECK_S = 10.0
 NAMED_IN_HEADER = 20
-LARGEST_MARK_BYTES = 16 << 20
 UNKNOWN = "unknown"  # the request of a mark that does not say
 
 
@@ -92,30 +91,6 @@ def _chain(directory: Path) -> Iterator[Link]:
 
 def _taints(link: Link) -> Iterator[Taint]:
     """The marks in an artefact and beside it; one that cannot be read is a mark nevertheless."""
-    real = link.directory.resolve()
-    places = [place for name in artifact.MARKS for place in (real / name, real.with_name(f"{real.name}.{name}"))]
-    marks = [place for place in places if place.is_symlink() or place.exists()]
-    if marks:
-        names = dict.fromkeys(name for mark in marks for name in requests_in(mark))
+    if marks := marks_of(link.directory):
+        names = dict.fromkeys(name for mark in marks for name in requests_in(mark) or ())
         yield Taint(link.kind, link.id, tuple(names) or (UNKNOWN,))
-
-
-def requests_in(mark: Path) -> list[str]:
-    """The ids of the requests in a mark, none if it cannot be read."""
-    try:
-        if mark.is_symlink() or not mark.is_file() or mark.stat().st_size > LARGEST_MARK_BYTES:
-            return []
-        return _names(parse_json(mark.read_bytes()))
-    except (OSError, ValueError, RecursionError):
-        return []
-
-
-def _names(value: Any) -> list[str]:
-    """Request ids: a string, an object with `id`, `request` or `requests`, or a list of these."""
-    if isinstance(value, str):
-        return [value[:200]]
-    if isinstance(value, list):
-        return [name for item in value for name in _names(item)]
-    if isinstance(value, dict):
-        return [name for key in ("id", "request", "requests") for name in _names(value.get(key))]
-    return []
