@@ -244,7 +244,7 @@ def _print_match(text: str, match: "Match") -> None:
 
 def _origin(source: "Source") -> str:
     repository = f"{source.repository}@{source.commit}" if source.commit else source.repository
-    return f"{repository}  {source.swhid}"
+    return f"{repository}  {source.url or source.swhid}"
 
 
 def _print_verification(found: "Verification") -> None:
