@@ -69,7 +69,7 @@ def test_what_cannot_be_opened_is_counted(project: Path, monkeypatch: pytest.Mon
     units = source.units(largest_bytes=1_000_000)
     gone.unlink()  # after the listing, as when a build runs beside other work
 
-    monkeypatch.setattr(stage, "_units", lambda sources, config: units)
+    monkeypatch.setattr(stage.withheld, "units_of", lambda *_: [(0, unit) for unit in units])
     run(config(), sources=[source], out=project.parent / "corpus")
 
     assert dropped(project.parent / "corpus")["pkg/m3.py"]["reason"] == "unreadable"

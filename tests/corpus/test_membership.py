@@ -1,6 +1,7 @@
 """Who asks whether they are in a corpus gets every row of theirs, what stands for the rest, or a clear error."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,51 @@ def test_without_the_list_of_what_was_left_out_the_rows_are_told(tmp_path: Path,
     assert answer.count == damaged.count == 3
     assert answer.left_out_count is None
     assert damaged.left_out == ()
+
+
+def test_a_content_that_was_left_out_is_found_by_its_swhid_wherever_it_lies(project: Path, tmp_path: Path) -> None:
+    (gone,) = (row for row in dropped(project / "corpus").values() if row["reason"] == "near_duplicate")
+    shutil.copyfile(project / "project" / gone["path"], tmp_path / "other.py")
+
+    by_swhid, by_file = found(project / "corpus", gone["swhid"]), found(project / "corpus", str(tmp_path / "other.py"))
+
+    assert not by_swhid.is_in
+    assert [one.path for one in by_swhid.left_out] == [one.path for one in by_file.left_out] == [gone["path"]]
+    assert found(project / "corpus", swhid_of(b"another")).left_out_count == 0
+
+
+def test_in_an_older_list_a_content_cannot_be_found_and_a_file_is_by_its_place(
+    project: Path, tmp_path: Path, write: Write
+) -> None:
+    shutil.copytree(project / "corpus", tmp_path / "corpus")
+    (gone,) = (row for row in dropped(project / "corpus").values() if row["reason"] == "near_duplicate")
+    swhid = gone.pop("swhid")
+    write(tmp_path / "corpus" / "run", {"dropped.jsonl": json.dumps(gone) + "\n"})
+
+    assert found(tmp_path / "corpus", swhid).left_out_count is None
+    assert found(tmp_path / "corpus", str(project / "project" / gone["path"])).left_out_count == 1
+
+
+def test_names_with_other_letters_are_found_among_what_was_left_out(tmp_path: Path, write: Write) -> None:
+    build(tmp_path / "corpus", write(tmp_path / "project", {"LICENSE": MIT, "a.py": module(1)}))
+    row = {"repository": "https://github.com/Größe/tools", "path": "a.py", "stage": "duplicates"}
+    row |= {"reason": "duplicate", "detail": "of project:a.py", "swhid": swhid_of(b"x")}
+    write(tmp_path / "corpus" / "run", {"dropped.jsonl": json.dumps(row) + "\n"})
+
+    assert found(tmp_path / "corpus", "https://github.com/größe").left_out_count == 1
+    assert found(tmp_path / "corpus", "https://github.com/größe/TOOLS").left_out_count == 1
+
+
+def test_a_name_in_the_place_of_the_other_file_is_not_taken_for_the_one_that_was_left_out(
+    tmp_path: Path, write: Write
+) -> None:
+    build(tmp_path / "corpus", write(tmp_path / "project", {"LICENSE": MIT, "a.py": module(1)}))
+    row = {"repository": "somebody/tools", "path": "octocat/a.py", "stage": "duplicates"}
+    row |= {"reason": "duplicate", "detail": "of octocat/hello:a.py"}
+    write(tmp_path / "corpus" / "run", {"dropped.jsonl": json.dumps(row) + "\n"})
+
+    assert found(tmp_path / "corpus", "octocat").left_out_count == 0
+    assert found(tmp_path / "corpus", "SomeBody").left_out_count == 1
 
 
 def test_a_name_that_is_also_a_file_is_ambiguous(tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

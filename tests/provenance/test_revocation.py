@@ -12,7 +12,7 @@ from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, InputError
 from starsmith.provenance import index
 from starsmith.provenance.lineage import verify_chain
-from starsmith.provenance.revocation import Search, marks_of, search, set_marks
+from starsmith.provenance.revocation import Search, lift, marks_of, search, set_marks
 from worlds import MakeCorpus, function_text, source_file
 
 
@@ -97,6 +97,18 @@ def test_marks_grow_and_setting_one_again_changes_nothing(run: Path) -> None:
     assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_mark_is_lifted_from_what_was_made_anew_without_it(run: Path) -> None:
+    withdraw(run, "R-1", "R-2")
+
+    lift(run / "corpus", ["R-1", "R-9"])
+    lift(run / "model", ["R-2", "R-1"])
+    lift(run / "other", ["R-1"])
+
+    assert json.loads((run / "corpus" / "tainted.json").read_text()) == {"requests": [{"id": "R-2"}]}
+    assert not (run / "model" / "tainted.json").exists()
+    assert (run / "adapter" / "tainted.json").exists()
+
+
 def test_an_interruption_leaves_whole_marks_and_the_next_run_ends_it(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +138,14 @@ def test_what_lies_elsewhere_is_found_where_one_says(run: Path, tmp_path: Path) 
 
     assert names(search(run / "corpus")) == MADE_FROM_IT - {"adapter"}
     assert names(search(run / "corpus", [tmp_path / "models"])) == MADE_FROM_IT | {"a-copy-of-the-corpus"}
+
+
+def test_what_was_made_from_a_corpus_before_it_is_found_too(run: Path, make_corpus: MakeCorpus) -> None:
+    later = make_corpus(run / "later", [source_file("1.py", function_text(1))])
+
+    found = search(later, before=[artifact.read(run / "corpus").id])
+
+    assert names(found) == MADE_FROM_IT | {"later"}
 
 
 def test_what_nobody_can_tell_of_is_said(run: Path) -> None:

@@ -1,4 +1,4 @@
-"""`starsmith corpus build`, `corpus card`, `corpus explain` and `corpus contains`."""
+"""`starsmith corpus build`, `corpus card`, `corpus explain`, `corpus contains` and `corpus remove`."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from starsmith.cli.options import DIRECTORY, load_config, out_option, recipe_options
+from starsmith.cli.removal import remove
 
 if TYPE_CHECKING:
     from starsmith.corpus.membership import Membership
@@ -23,12 +24,16 @@ def corpus() -> None:
     """Build and inspect a governed corpus."""
 
 
+corpus.add_command(remove)
+
+
 @corpus.command()
 @click.argument("sources", nargs=-1)
 @out_option
 @click.option("--revision", help="Branch, tag or commit of the git repositories, instead of HEAD.")
 @click.option("--since", type=click.DateTime(["%Y-%m-%d"]), help="Also every version that a later commit wrote.")
 @benchmarks_option
+@click.option("--without", metavar="REQUESTS", help="Leave out what these requests name: see corpus remove.")
 @click.option("--ray", "ray_address", metavar="ADDRESS", help="Run on this Ray cluster: auto, HOST:PORT or ray://…")
 @click.option("--staging", metavar="PLACE", help="Directory or s3:// URL that all workers of the cluster reach.")
 @recipe_options
@@ -38,6 +43,7 @@ def build(
     revision: str | None,
     since: datetime | None,
     benchmarks: Path | None,
+    without: str | None,
     ray_address: str | None,
     staging: str | None,
     recipe: Path | None,
@@ -51,12 +57,16 @@ def build(
     """
     from starsmith.corpus import build as stage
     from starsmith.corpus.engine import Engine
+    from starsmith.corpus.origins import Removal
+    from starsmith.corpus.removal_requests import Removals, read_requests
     from starsmith.corpus.sources import open_sources, standard_library
 
     config = load_config("corpus", stage.CorpusConfig, recipe, overrides)
     day = since.date() if since else None
     found = open_sources(sources, revision=revision, since=day, threads=config.threads) or [standard_library()]
-    stage.run(config, sources=found, out=out, benchmarks=benchmarks, engine=Engine(ray_address), staging=staging)
+    removal = Removal(Removals(read_requests(without))) if without is not None else None
+    engine = Engine(ray_address)
+    stage.run(config, sources=found, out=out, benchmarks=benchmarks, engine=engine, staging=staging, removal=removal)
     click.echo((out / "card.md").read_text(encoding="utf-8"))
 
 

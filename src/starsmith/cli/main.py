@@ -24,8 +24,8 @@ COMMANDS = {
     "verify": ("provenance", "verify", "Check an artefact and everything it was made from."),
     "sign": ("signing", "sign", "Sign an artefact."),
     "keygen": ("signing", "keygen", "Make a key to sign artefacts with."),
-    "export": ("export", "export", "Write papers: cards, Croissant, SPDX, CycloneDX, the EU summary, a directory for the hub."),
-    "audit": ("audit", "audit", "Measure how much of its corpus a model gives back."),
+    "export": ("export", "export", "Write papers: cards, Croissant, SPDX, CycloneDX, the EU summary."),
+    "audit": ("audit", "audit", "Find out what a model remembers of its training files."),
     "report": ("report", "report", "Write a static page about a run."),
 }
 

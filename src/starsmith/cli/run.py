@@ -12,6 +12,7 @@ import click
 from starsmith.cli.options import DIRECTORY, STAGES
 
 if TYPE_CHECKING:
+    from starsmith.corpus.origins import Removal
     from starsmith.corpus.sources import Source
 
 
@@ -50,20 +51,29 @@ class Outcome:
 @click.argument("paths", type=DIRECTORY, nargs=-1)
 @click.option("--out", type=DIRECTORY, required=True, help="Directory for the stages' artefacts.")
 @click.option("--only", type=click.Choice(STAGES), help="Run this stage alone, on what is there.")
+@click.option("--without", metavar="REQUESTS", help="Requests for removal, as corpus remove takes them.")
 @click.option("--set", "overrides", multiple=True, metavar="TABLE.KEY=VALUE", help="Override a setting.")
-def run(recipe: Path, paths: tuple[Path, ...], out: Path, only: str | None, overrides: tuple[str, ...]) -> None:
+def run(
+    recipe: Path, paths: tuple[Path, ...], out: Path, only: str | None, without: str | None, overrides: tuple[str, ...]
+) -> None:
     """Run RECIPE on PATHS (folders or git repositories; by default the running Python's standard library)."""
     from starsmith.core.config import apply_overrides, load_recipe
     from starsmith.core.console import table
 
     tables = apply_overrides(load_recipe(recipe, known=STAGES), overrides, known=STAGES)
-    outcomes = run_stages(tables, paths=paths, out=out, only=only, where=str(recipe))
+    outcomes = run_stages(tables, paths=paths, out=out, only=only, where=str(recipe), without=without)
     rows = [(found.stage, found.directory, took(found)) for found in outcomes]
     table(f"{recipe}", ("stage", "artefact", "time"), rows, right=("time",))
 
 
 def run_stages(
-    tables: Mapping[str, Mapping[str, Any]], *, paths: Sequence[Path], out: Path, only: str | None, where: str
+    tables: Mapping[str, Mapping[str, Any]],
+    *,
+    paths: Sequence[Path],
+    out: Path,
+    only: str | None,
+    where: str,
+    without: str | None = None,
 ) -> list[Outcome]:
     """Run the stages of a recipe in order; every setting of every stage is checked before the first begins."""
     from starsmith.core.config import build
@@ -75,7 +85,8 @@ def run_stages(
         for name, step in STEPS.items()
     }
     sources = _sources(paths) if only in (None, "corpus") else []
-    return [_run_stage(name, configs[name], out, sources) for name in STAGES if only in (None, name)]
+    removal = _removal(without) if without is not None else None
+    return [_run_stage(name, configs[name], out, sources, removal) for name in STAGES if only in (None, name)]
 
 
 def _sources(paths: Sequence[Path]) -> "list[Source]":
@@ -84,7 +95,14 @@ def _sources(paths: Sequence[Path]) -> "list[Source]":
     return open_sources(paths) or [standard_library()]
 
 
-def _run_stage(name: str, config: Any, out: Path, sources: "Sequence[Source]") -> Outcome:
+def _removal(requests: str) -> "Removal":
+    from starsmith.corpus.origins import Removal
+    from starsmith.corpus.removal_requests import Removals, read_requests
+
+    return Removal(Removals(read_requests(requests)))
+
+
+def _run_stage(name: str, config: Any, out: Path, sources: "Sequence[Source]", removal: "Removal | None") -> Outcome:
     from starsmith.core import artifact
     from starsmith.core.console import note
 
@@ -99,7 +117,7 @@ def _run_stage(name: str, config: Any, out: Path, sources: "Sequence[Source]") -
     if inputs:
         module.run(config, **inputs, out=directory)
     else:
-        module.run(config, sources=sources, out=directory)
+        module.run(config, sources=sources, out=directory, removal=removal)
     return Outcome(name, directory, time.monotonic() - started, skipped=False)
 
 

@@ -30,12 +30,12 @@ from starsmith.core.console import progress
 from starsmith.core.errors import InputError
 from starsmith.core.merkle import write_tree
 from starsmith.core.version import source_sha256
-from starsmith.corpus import card, ranking, storage, work
+from starsmith.corpus import card, origins, ranking, storage, withheld, work
 from starsmith.corpus.config import CorpusConfig
 from starsmith.corpus.duplicates import Duplicate, groups
 from starsmith.corpus.engine import Engine, collecting_seldom
 from starsmith.corpus.sampling import language_weights
-from starsmith.corpus.sources import FolderSource, Source, Unit
+from starsmith.corpus.sources import FolderSource, Source
 from starsmith.corpus.stages import DUPLICATES, NEAR_DUPLICATES, STAGE_NAMES, Rules
 
 __all__ = ["CorpusConfig", "run"]
@@ -54,6 +54,7 @@ class _Build:
     staging: str  # where tasks leave tables for one another
     dropped: list[work.Dropped] = field(default_factory=list)
     files: int = 0  # forms of files that came to the first stage
+    removal: origins.Removal | None = None
 
     @property
     def config(self) -> CorpusConfig:
@@ -82,17 +83,21 @@ def run(
     benchmarks: Path | None = None,
     engine: Engine | None = None,
     staging: str | None = None,
-) -> None:
+    removal: origins.Removal | None = None,
+) -> list[origins.Removed]:
     """Write the corpus of `sources`; the order in which they are given does not matter.
+
+    Returns the files that were left out because a request for removal holds for them, which are named nowhere else.
 
     benchmarks  artefact of texts that no file may contain, by `starsmith evaluate export`
     engine      where the tasks run: this machine by default, or a Ray cluster
     staging     directory or URL that all workers reach, in which a folder is made and removed; by default the
                 unfinished artefact has it
+    removal     what is to be as though the sources had never had it
     """
-    _check_place(out, sources)
+    check_place(out, sources)
     parents = {"benchmarks": benchmarks} if benchmarks else {}
-    rules = Rules(config, benchmarks.resolve() if benchmarks else None)
+    rules = Rules(config, benchmarks.resolve() if benchmarks else None, removal.removals if removal else None)
     replace(rules).check()  # a copy: tasks carry the rules, and open the lists for themselves
     with (
         collecting_seldom(),
@@ -103,43 +108,51 @@ def run(
     ):
         own = draft.run.resolve() / "staging"
         place = storage.join(staging, f"starsmith-{_digest(str(out.resolve()))[:16]}") if staging else str(own)
-        build = _Build(rules, running, draft, place)
+        build = _Build(rules, running, draft, place, removal=removal)
         draft.filters += [name for name in STAGE_NAMES if name != "read"]
-        parts = _read(build, _units(sources, config))
+        ledger = origins.Ledger(sources)
+        parts = _read(build, ledger)
         decision = _decide(build, parts)
         if not decision.stays.any():
             _discard(build)
             raise _nothing_left(sources, build)
         _finish(build, decision, parts)
         _account(build, decision)
+        ledger.write(draft.run, config, removal)
         _discard(build)
+    return ledger.removed
 
 
-def _check_place(out: Path, sources: Sequence[Source]) -> None:
+def check_place(out: Path, sources: Sequence[Source]) -> None:
     """What is written must not be read as source by this build or the next."""
     for source in sources:
         if isinstance(source, FolderSource) and out.resolve().is_relative_to(source.root.resolve()):
             raise InputError(f"{out} lies in {source.root}, which it is to be made from", hint="give another --out")
 
 
-def _units(sources: Sequence[Source], config: CorpusConfig) -> list[Unit]:
-    ordered = sorted(sources, key=lambda source: (source.repository, source.commit, str(source.root)))
-    return [unit for source in ordered for unit in source.units(largest_bytes=config.largest_bytes)]
-
-
-def _read(build: _Build, units: Sequence[Unit]) -> list[work.ReadTask]:
+def _read(build: _Build, ledger: origins.Ledger) -> list[work.ReadTask]:
     """Judge every file; returns the tasks, which have the places of the staged tables, in order."""
-    code = _digest(source_sha256(("core", "corpus")), to_table(build.config))
+    removals, removal = build.rules.removals, build.removal
+    code = _digest(source_sha256(("core", "corpus")), to_table(build.config), removals.digest if removals else "")
+    units = withheld.units_of(ledger.sources, build.config, removals)
     tasks = []
-    for number, unit in enumerate(units):
+    for number, (_, unit) in enumerate(units):
         place = storage.join(build.staging, f"read/{number:06d}.parquet")
         tasks.append(work.ReadTask(unit, build.rules, place, _digest(code, unit.fingerprint)))
-    size = sum(unit.size_bytes for unit in units)
+    size = sum(unit.size_bytes for _, unit in units)
     with progress("corpus: reading", total=size / 1e6, unit="MB") as advance:
-        for unit, found in zip(units, build.engine.run(work.read_unit, tasks, size_bytes=size), strict=True):
+        outcomes = build.engine.run(work.read_unit, tasks, size_bytes=size)
+        for (source, unit), found in zip(units, outcomes, strict=True):
             build.files += found.rows + len(found.dropped)
             build.dropped += found.dropped
+            ledger.add(source, found.read, found.left, found.removed)
             advance(unit.size_bytes / 1e6, unit.label)
+    if removal is not None and removal.made_from is not None:
+        try:
+            ledger.check(removal.made_from)
+        except InputError:
+            _discard(build)
+            raise
     return tasks
 
 
@@ -160,13 +173,14 @@ def _decide(build: _Build, parts: Sequence[work.ReadTask]) -> _Decision:
 
 
 def _drop(build: _Build, table: pa.Table, found: Sequence[Duplicate], stage: str) -> None:
-    names = table.select(["repository", "path"])
+    names = table.select(["repository", "path", "swhid"])
     gone = names.take(pa.array([duplicate.number for duplicate in found], pa.int64())).to_pylist()
     kept = names.take(pa.array([duplicate.of for duplicate in found], pa.int64())).to_pylist()
     for duplicate, one, other in zip(found, gone, kept, strict=True):
         likeness = f", Jaccard {duplicate.similarity:.3f}" if stage == NEAR_DUPLICATES else ""
         detail = f"of {other['repository']}:{other['path']}{likeness}"
-        build.dropped.append(work.Dropped(one["repository"], one["path"], stage, stage.removesuffix("s"), detail))
+        reason = stage.removesuffix("s")
+        build.dropped.append(work.Dropped(one["repository"], one["path"], stage, reason, detail, one["swhid"]))
 
 
 def _near_duplicates(
@@ -239,6 +253,7 @@ def _collect(
 def _finish(build: _Build, decision: _Decision, parts: Sequence[work.ReadTask]) -> None:
     """Write the shards: the files that stay, in the order of their sources."""
     table, stays = decision.table, np.flatnonzero(decision.stays)
+    shutil.rmtree(build.draft.path / "shards", ignore_errors=True)  # an interrupted build may have had more of them
     place_order = np.lexsort((table["row"].to_numpy()[stays], table["part"].to_numpy()[stays]))
     ordered = stays[place_order]
     sizes = table["size_bytes"].to_numpy()[ordered]
@@ -323,7 +338,7 @@ def _account(build: _Build, decision: _Decision) -> None:
     card.write_card(
         draft.path,
         card.Account(
-            sources=_sources_kept(draft.path),
+            sources=sources_kept(draft.path),
             counts=dict(draft.counts),
             steps=_funnel(build),
             clusters=decision.sizes[decision.sizes > 1].tolist(),
@@ -332,7 +347,7 @@ def _account(build: _Build, decision: _Decision) -> None:
     )
 
 
-def _sources_kept(corpus: Path) -> list[tuple[str, str, int, int]]:
+def sources_kept(corpus: Path) -> list[tuple[str, str, int, int]]:
     """(repository, commit, files, bytes) of what was kept, by name."""
     columns = ["repository", "commit", "size_bytes"]
     tables = [pq.ParquetFile(shard).read(columns) for shard in sorted((corpus / "shards").glob("*.parquet"))]
@@ -360,6 +375,8 @@ def _digest(*values: Any) -> str:
 
 
 def _nothing_left(sources: Sequence[Source], build: _Build) -> InputError:
+    if build.removal is not None:
+        return InputError("no file is left without what the requests name", hint="then a corpus is deleted, not made")
     places = ", ".join(str(source.root) for source in sources[:5]) or "the sources"
     drops = Counter(row.reason for row in build.dropped).most_common()
     account = ", ".join(f"{number} {name}" for name, number in drops)

@@ -1,7 +1,7 @@
 """Membership: whether an owner, a repository, a content or a file is in a corpus, and what stands for one left out.
 
-A look-up is one pass over one column of the shards, about 0.3 µs a row, so there is no index that could be lost or
-differ from them; only of the rows that are shown more is read. Who is meant by a name is decided as for opt-outs.
+A look-up is one pass over a column of the shards, so there is no index that could be lost or differ from them; only of
+the rows that are shown more is read. Who is meant by a name is decided as for opt-outs.
 """
 
 import json
@@ -34,6 +34,9 @@ _CHUNK_BYTES = 1 << 18  # of the list of what was left out, at once: larger ones
 _IS_PATH = re.compile(r"\.{1,2}|(?:\.{0,2}|~)/.*", re.DOTALL)  # no name begins so
 _COPY = b'duplicate", "detail": '  # in a line of run/dropped.jsonl: the end of both reasons for which another stands
 _REPOSITORY = b'{"repository": "'
+_PATH = b'", "path": "'
+_SWHID = b'"swhid": "'
+_LINE_END, _SMALL = np.uint8(10), np.uint8(0x20)  # a capital letter with this bit is a small one
 _LIKENESS = re.compile(r", Jaccard ([0-9.]{1,9})$")
 
 _SHARD = re.compile(r"shards/[^/]+\.parquet")
@@ -63,6 +66,10 @@ class Question:
         if repository.isascii() and not self._trace.search(repository):
             return False
         return self.names.match(repository, "", "") is not None
+
+    def may_hold_in(self, names: bytes) -> bool:
+        """False when no repository among these bytes, names one after the other, can be meant."""
+        return not (names.isascii() and self.last_name.isascii()) or _folded(self.last_name.encode()) in _folded(names)
 
     @cached_property
     def _trace(self) -> re.Pattern[str]:
@@ -160,8 +167,8 @@ def ask(what: str) -> Question:
 def contains(corpus: Path, question: Question, *, most: int) -> Membership:
     """The rows of the corpus that are asked after, `most` at most, and what stands for those left out.
 
-    A file is found by its SWHID, also where the corpus has only a rendered or redacted form of it. Those that were left
-    out for another are found by their place, as the list of them names no contents.
+    A file is found by its SWHID, also where the corpus has only a rendered or redacted form of it; in a list of what
+    was left out that names no contents, as earlier builds wrote it, by its place.
     """
     manifest = artifact.read(corpus, kind="corpus")
     shards = [corpus / name for name in sorted(manifest.files) if _SHARD.fullmatch(name)]
@@ -190,9 +197,11 @@ def _ask_for_file(what: str) -> Question:
 
 
 @contextmanager
-def _opened(shard: Path) -> Iterator[Any]:
+def _opened(shard: Path, dictionaries: Sequence[str] = ()) -> Iterator[Any]:
     try:
-        with pq.ParquetFile(shard, memory_map=True, page_checksum_verification=True) as file:
+        with pq.ParquetFile(
+            shard, memory_map=True, page_checksum_verification=True, read_dictionary=list(dictionaries)
+        ) as file:
             if missing := sorted(set(_COLUMNS) - set(file.schema_arrow.names)):
                 raise ArtifactError(
                     f"{shard} has no column {', '.join(missing)}", hint="rebuild it: starsmith corpus build"
@@ -206,15 +215,28 @@ def _opened(shard: Path) -> Iterator[Any]:
 
 def _matching_rows(shard: Path, question: Question) -> NDArray[np.int64]:
     """Numbers of the rows of a shard that are asked after."""
-    column = "repository" if question.form == NAME else "swhid"
-    with _opened(shard) as file:
-        values = file.read([column], use_threads=False)[column].combine_chunks()
     if question.form != NAME:
+        with _opened(shard) as file:
+            values = file.read(["swhid"], use_threads=False)["swhid"].combine_chunks()
         return _numbers(pc.indices_nonzero(pc.equal(values, _scalar(question.swhid))), np.uint64)
-    encoded = values.dictionary_encode("encode")
-    names = encoded.dictionary.to_pylist()
-    wanted = [code for code, name in enumerate(names) if name is not None and question.holds_for(name)]
-    return np.flatnonzero(np.isin(_numbers(encoded.indices, np.int32), wanted)) if wanted else np.zeros(0, np.int64)
+    # The pages have each name once in a row group, and numbers in its place: most are never looked at one by one.
+    with _opened(shard, ["repository"]) as file:
+        chunks = file.read(["repository"], use_threads=False)["repository"].chunks
+    found, first = [np.zeros(0, np.int64)], 0
+    for chunk in chunks:
+        if wanted := _codes(chunk.dictionary, question):
+            indices = pc.fill_null(chunk.indices, -1) if chunk.null_count else chunk.indices
+            found.append(first + np.flatnonzero(np.isin(_numbers(indices, np.int32), wanted)))
+        first += len(chunk)
+    return np.concatenate(found)
+
+
+def _codes(names: pa.Array, question: Question) -> list[int]:
+    """The numbers of those names in a dictionary that are asked after."""
+    content = names.buffers()[2]
+    if content is None or not question.may_hold_in(content.to_pybytes()):
+        return []
+    return [code for code, name in enumerate(names.to_pylist()) if name is not None and question.holds_for(name)]
 
 
 # `pa.scalar` and `Array.to_numpy` load pandas the first time: 0.3 s, ten times what a look-up takes.
@@ -246,19 +268,24 @@ def _read_rows(shard: Path, rows: NDArray[np.int64]) -> list[Row]:
 
 def _left_out(listed: Path, question: Question, most: int) -> tuple[int | None, tuple[LeftOut, ...]]:
     """How many files asked after went for another, and the first of them."""
-    if question.form == CONTENT or not listed.is_file():
+    if not listed.is_file():
         return None, ()
-    needles, is_meant = _traces(question)
+    needles, before, is_meant = _traces(question)
+    lines = _Lines(needles, before)
     copies: list[bytes] = []
+    can_tell = question.form != CONTENT
     later: list[bytes] = []  # a build lists drops in the order of its stages: these may be what others stand for
     for chunk in _chunks(listed):
         first, last = chunk.find(_COPY), chunk.rfind(_COPY)
         if first >= 0:
             part = chunk[chunk.rfind(b"\n", 0, first) + 1 : chunk.find(b"\n", last)]
-            copies += (line for line in _lines_with(needles, part) if is_meant(line))
+            can_tell = can_tell or _SWHID in part
+            copies += (line for line in lines.of(part) if is_meant(line))
             later = [chunk[last:]]
         elif later:
             later.append(chunk)
+    if not can_tell:
+        return None, ()
     shown = [_left_out_for(row) for row in _rows_of(copies[:most])]
     gone = {f"{row['repository']}:{row['path']}" for row in _rows_of(b"".join(later).splitlines())} if shown else ()
     return len(copies), tuple(LeftOut(*one, stands=one[2] not in gone) for one in shown)
@@ -271,15 +298,19 @@ def _left_out_for(row: dict[str, str]) -> tuple[str, str, str, float]:
     return row["repository"], row["path"], other, likeness
 
 
-def _traces(question: Question) -> tuple[Sequence[bytes], Callable[[bytes], bool]]:
-    """Lower-case bytes, one of which is in each line that is asked after; and what tells whether a line is."""
+def _traces(question: Question) -> tuple[Sequence[bytes], bytes, Callable[[bytes], bool]]:
+    """Bytes, one of which is in each line that is asked after, before these others; and what tells if a line is."""
+    content = _SWHID + question.swhid.encode()
+    if question.form == CONTENT:
+        return [content], b"", lambda line: content in line
     if question.file is None:
-        # Escaped letters differ by case in other ways: then every line is looked at.
-        name = question.last_name
-        return [name.encode() if name.isascii() else _COPY], _IsOfName(question)
+        if not question.last_name.isascii():  # escaped letters differ by case in other ways: every line is looked at
+            return [_COPY], b"", _IsOfName(question)
+        return [question.last_name.encode()], _PATH, _IsOfName(question)
     folders = question.file.parts
     in_folder, in_root = _quoted("/".join(folders[-2:])), _quoted(folders[-1])
-    return [in_folder[1:].lower() + b", ", b'"path": ' + in_root.lower()], lambda line: _is_place(folders, line)
+    places = [in_folder[1:] + b", ", b'"path": ' + in_root]
+    return [content, *places], b"", lambda line: content in line or (_SWHID not in line and _is_place(folders, line))
 
 
 @dataclass
@@ -290,7 +321,7 @@ class _IsOfName:
     known: dict[bytes, bool] = field(default_factory=dict)
 
     def __call__(self, line: bytes) -> bool:
-        repository = line[: line.find(b'", "path": "')]
+        repository = line[: line.find(_PATH)]
         if (known := self.known.get(repository)) is None:
             named = next(_rows_of([repository + b'"}']), {}) if b"\\" in repository else {}
             name = named.get("repository", "") or repository.removeprefix(_REPOSITORY).decode("utf-8", "replace")
@@ -322,19 +353,40 @@ def _chunks(listed: Path) -> Iterator[bytes]:
                 yield chunk[:end] if end < len(chunk) else chunk
 
 
-def _lines_with(needles: Sequence[bytes], chunk: bytes) -> Iterator[bytes]:
-    """The lines of copies that have one of the needles, in any case."""
-    lowered = chunk.lower()
-    found: dict[int, bytes] = {}  # by its place: a line may have several
-    for needle in needles:
-        place = lowered.find(needle)
-        while place >= 0:
-            first, end = chunk.rfind(b"\n", 0, place) + 1, chunk.find(b"\n", place)
-            end = end if end >= 0 else len(chunk)
-            if chunk.find(_COPY, first, end) >= 0:
-                found[first] = chunk[first:end]
-            place = lowered.find(needle, end)
-    yield from (found[place] for place in sorted(found))
+class _Lines:
+    """Finds the lines of copies that have one of the needles, in any case; and perhaps others."""
+
+    def __init__(self, needles: Sequence[bytes], before: bytes) -> None:
+        self._needles = [_folded(needle) for needle in needles]
+        self._before = before  # a needle must stand before this in its line
+        self._folded = bytearray(_CHUNK_BYTES)  # one for all chunks: new memory each time costs more than the search
+
+    def of(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines of a chunk, in their order."""
+        content = np.frombuffer(chunk, np.uint8)
+        np.bitwise_or(content, _SMALL, out=np.frombuffer(self._folded, np.uint8)[: len(chunk)])
+        places = np.array(sorted(self._places(len(chunk))), np.int64)
+        if not len(places):
+            return
+        ends = np.append(np.flatnonzero(content == _LINE_END), len(chunk))
+        numbers, firsts = np.unique(np.searchsorted(ends, places), return_index=True)  # a line may have several
+        starts = np.append(0, ends + 1)[numbers]
+        for start, end, place in zip(starts.tolist(), ends[numbers].tolist(), places[firsts].tolist(), strict=True):
+            is_before = not self._before or place < chunk.find(self._before, start, end)
+            if is_before and chunk.find(_COPY, start, end) >= 0:
+                yield chunk[start:end]
+
+    def _places(self, size: int) -> Iterator[int]:
+        for needle in self._needles:
+            place = self._folded.find(needle, 0, size)
+            while place >= 0:
+                yield place
+                place = self._folded.find(needle, place + len(needle), size)
+
+
+def _folded(content: bytes) -> bytes:
+    """Equal for bytes that differ in the case of letters alone, and for a few others."""
+    return (np.frombuffer(content, np.uint8) | _SMALL).tobytes()
 
 
 def _rows_of(lines: Iterable[bytes]) -> Iterator[dict[str, str]]:

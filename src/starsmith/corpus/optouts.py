@@ -69,7 +69,7 @@ class OptOuts:
         """Read lists; of several entries for one thing the first counts. Entries dated after `today` do not."""
         lists = cls()
         for path in paths:
-            for entry in _read(path):
+            for entry in read_entries(path):
                 target = parse_who(entry)
                 if today is None or entry.since <= today.isoformat():
                     lists._add(target, entry)
@@ -79,14 +79,14 @@ class OptOuts:
         """Why this file must go, None when nobody asked; `repository` is a URL or a name, in any usual form."""
         if self.contents and (entry := self.contents.get(swhid)):
             return entry.drop()
-        for name in _names(repository) if self.repositories or self.paths else ():
+        for name in names_of(repository) if self.repositories or self.paths else ():
             if entry := self.repositories.get(name):
                 return entry.drop()
             if (listed := self.paths.get(name)) and (entry := _of_path(listed, path)):
                 return entry.drop()
         return None
 
-    def _add(self, target: "_Target", entry: Entry) -> None:
+    def _add(self, target: "Target", entry: Entry) -> None:
         if target.swhid:
             self.contents.setdefault(target.swhid, entry)
         elif target.path:
@@ -96,7 +96,9 @@ class OptOuts:
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
+    """What an entry names: a repository (or an owner), a path in one, or a content."""
+
     repository: str = ""
     path: str = ""
     swhid: str = ""
@@ -122,18 +124,20 @@ def remove(
 
 def _of_path(listed: dict[str, Entry], path: str) -> Entry | None:
     """The entry for this file, or for a folder above it."""
-    if entry := listed.get(path):
-        return entry
+    return next((listed[place] for place in places_of(path) if place in listed), None)
+
+
+def places_of(path: str) -> Iterator[str]:
+    """The names under which a path may be listed: its own, and each folder above it, with a / at the end."""
+    yield path
     cut = path.rfind("/")
     while cut > 0:
-        if entry := listed.get(path[: cut + 1]):
-            return entry
+        yield path[: cut + 1]
         cut = path.rfind("/", 0, cut)
-    return None
 
 
 @lru_cache(maxsize=65536)
-def _names(repository: str) -> tuple[str, ...]:
+def names_of(repository: str) -> tuple[str, ...]:
     """Every name under which a repository may be listed: each prefix of its path, with its host and without.
 
     https://gitlab.com/group/sub/repo -> group, group/sub, group/sub/repo, and the three after gitlab.com/.
@@ -147,15 +151,16 @@ def _names(repository: str) -> tuple[str, ...]:
 def _host_and_path(text: str) -> tuple[str, str]:
     for form in (_URL, _SCP):
         if found := form.fullmatch(text.strip()):
-            return found["host"].casefold(), _plain_repository(found["repository"])
-    return "", _plain_repository(text)
+            return found["host"].casefold(), plain_name(found["repository"])
+    return "", plain_name(text)
 
 
-def _plain_repository(text: str) -> str:
+def plain_name(text: str) -> str:
+    """A repository's name as names are compared."""
     return text.strip().strip("/").casefold().removesuffix(".git")
 
 
-def parse_who(entry: Entry) -> _Target:
+def parse_who(entry: Entry) -> Target:
     """What an entry names: an owner, a repository, a file in one, or a content."""
     text = entry.who
     if text.casefold().startswith("swh:"):
@@ -164,17 +169,18 @@ def parse_who(entry: Entry) -> _Target:
             raise _bad(entry.place, f"{text!r} is no SWHID")
         if not swhid.startswith(_CONTENT):
             raise _bad(entry.place, f"{text!r} names no content (swh:1:cnt:…)")
-        return _Target(swhid=swhid)
+        return Target(swhid=swhid)
     found = _URL.fullmatch(text) or _SCP.fullmatch(text) or _PLAIN.fullmatch(text)
     if found is None:
         raise _bad(entry.place, f"{text!r} names no owner, repository, path or content")
     parts = found.groupdict()
     host = f"{parts['host'].casefold()}/" if parts.get("host") else ""
-    return _Target(host + _plain_repository(found["repository"]), (found["path"] or "").removeprefix("/"))
+    return Target(host + plain_name(found["repository"]), (found["path"] or "").removeprefix("/"))
 
 
-def _read(path: Path) -> Iterator[Entry]:
-    text = _load(path)
+def read_entries(path: Path) -> Iterator[Entry]:
+    """The entries of a list, in its order."""
+    text = load(path)
     rows = _toml_rows(path, text) if path.suffix.lower() == ".toml" else _line_rows(path, text)
     for place, row in rows:
         who, since, reason = (str(row.get(name) or "").strip() for name in _FIELDS)
@@ -185,7 +191,8 @@ def _read(path: Path) -> Iterator[Entry]:
         yield Entry(who, since, reason, place)
 
 
-def _load(path: Path) -> str:
+def load(path: Path) -> str:
+    """The text of a list; InputError for one that cannot be read."""
     try:
         if path.stat().st_size > LARGEST_LIST_BYTES:
             raise InputError(f"opt-out list {path} is larger than {LARGEST_LIST_BYTES:,} bytes", hint="split it")

@@ -20,6 +20,7 @@ from starsmith.corpus.filters import FilterInput, first_drop
 from starsmith.corpus.malware import Scanner, find_malware, open_scanners
 from starsmith.corpus.optouts import OptOuts
 from starsmith.corpus.redaction import Redacted, redact
+from starsmith.corpus.removal_requests import Removals
 from starsmith.corpus.statistics import TextStatistics, measure
 
 RENDERERS = {"script": notebooks.render_script, "structured": notebooks.render_structured}
@@ -32,6 +33,7 @@ class Rules:
 
     config: CorpusConfig
     benchmarks: Path | None = None  # artefact of benchmark texts
+    removals: Removals | None = None  # files that are as though no source had them
 
     def check(self) -> None:
         """Raises for a list that cannot be read, before hours of work."""

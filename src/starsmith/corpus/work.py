@@ -23,6 +23,7 @@ from starsmith.core.records import HELD_OUT, TRAIN, sha256_of, swhid_of
 from starsmith.corpus import duplicates, shards, storage
 from starsmith.corpus.duplicates import Member
 from starsmith.corpus.files import CODE, Drop, RawFile, Unreadable
+from starsmith.corpus.origins import Listing, Removed, listed_values
 from starsmith.corpus.signals import signals
 from starsmith.corpus.sketch import keys_of, shingle_set
 from starsmith.corpus.stages import (
@@ -33,7 +34,7 @@ from starsmith.corpus.stages import (
     first_objection,
     rendered_forms,
 )
-from starsmith.corpus.trees import Unit
+from starsmith.corpus.trees import TreeUnit, Unit
 
 Row = dict[str, Any]
 _LEFT = [name for name in shards.STAGED.names if name not in ("identity", "license_rank", "keys")]  # once decided
@@ -48,6 +49,7 @@ class Dropped:
     stage: str
     reason: str
     detail: str = ""
+    swhid: str = ""  # of its content, where that was read
 
 
 @dataclass
@@ -58,6 +60,9 @@ class Tally:
     rows: int = 0
     dropped: list[Dropped] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    read: Listing = field(default_factory=Listing)  # of the source: all but what earlier requests hold for
+    left: Listing = field(default_factory=Listing)  # what no request for removal holds for
+    removed: list[Removed] = field(default_factory=list)  # what one does; nowhere else is it counted or named
 
 
 @dataclass(frozen=True)
@@ -152,30 +157,49 @@ def compare(task: CompareTask) -> list[duplicates.Duplicate]:
 
 def _read_unit(task: ReadTask) -> Tally:
     account, rules = Tally(), _shared(task.rules)
-    rows = chain.from_iterable(_judge(file, rules, account) for file in _readable(task.unit, account))
+    rows = chain.from_iterable(_judge(*file, rules, account) for file in _readable(task.unit, rules, account))
     account.rows = storage.write_rows(rows, task.place, shards.STAGED, storage.STAGED)
     return account
 
 
-def _readable(unit: Unit, account: Tally) -> Iterator[RawFile]:
+def _readable(unit: Unit, rules: Rules, account: Tally) -> Iterator[tuple[RawFile, str]]:
+    """Each file with its SWHID, but for those that are to be as though the source had none."""
     for file in unit.files():
+        swhid = "" if isinstance(file, Unreadable) else swhid_of(file.content)
+        if _is_removed(file, swhid, unit, rules, account):
+            continue
         account.files += 1
         if isinstance(file, Unreadable):
             account.dropped.append(Dropped(file.repository, file.path, "read", file.drop.reason, file.drop.detail))
         else:
-            yield file
+            yield file, swhid
 
 
-def _judge(file: RawFile, rules: Rules, account: Tally) -> Iterator[Row]:
+def _is_removed(file: RawFile | Unreadable, swhid: str, unit: Unit, rules: Rules, account: Tally) -> bool:
+    """Whether a request for removal holds for a file; and the file, on the lists of what the source has."""
+    values = listed_values(file, swhid, of_tree=isinstance(unit, TreeUnit))
+    removals, content = rules.removals, None if isinstance(file, Unreadable) else file.content
+    ids = removals.holding(file.repository, file.path, swhid, content) if removals is not None else ()
+    if not ids:
+        account.left.add(*values)
+    elif removals is not None and removals.is_earlier(ids):
+        return True
+    account.read.add(*values)
+    if ids:
+        account.removed.append(Removed(file.repository, file.path, swhid, ids))
+    return bool(ids)
+
+
+def _judge(file: RawFile, swhid: str, rules: Rules, account: Tally) -> Iterator[Row]:
     for form in rendered_forms(file, rules):
         if isinstance(form, Drop):
             objection: tuple[str, Drop] | None = ("read", form)
         else:
-            found = Examination(form, swhid=swhid_of(file.content))
+            found = Examination(form, swhid=swhid)
             objection = first_objection(found, rules, READ_STAGES)
         if objection is not None:
             stage, drop = objection
-            account.dropped.append(Dropped(file.repository, file.path, stage, drop.reason, drop.detail))
+            account.dropped.append(Dropped(file.repository, file.path, stage, drop.reason, drop.detail, swhid))
             continue
         yield _staged_row(file, found, rules)
 
@@ -250,7 +274,7 @@ def _finish(row: Row, rules: Rules, task: ShardTask, account: Tally) -> Row | No
     found = Examination(_raw_file(row, rules), text=row["text"], language=row["language"], swhid=row["swhid"])
     if (objection := first_objection(found, rules, LATE_STAGES)) is not None:
         stage, drop = objection
-        account.dropped.append(Dropped(row["repository"], row["path"], stage, drop.reason, drop.detail))
+        account.dropped.append(Dropped(row["repository"], row["path"], stage, drop.reason, drop.detail, row["swhid"]))
         return None
     redacted = found.redacted
     assert redacted is not None
@@ -295,16 +319,33 @@ def _once(place: str, fingerprint: str, work: Callable[[], Tally]) -> Tally:
     marker = place.replace(".parquet", ".json")
     known = storage.read_json(marker)
     if known is not None and known["fingerprint"] == fingerprint:
-        return Tally(
-            known["files"], known["rows"], [Dropped(*row) for row in known["dropped"]], Counter(known["counts"])
-        )
+        return _tally_of(known)
     if known is not None:
         storage.remove(marker)  # else it would stand beside a table that is not its
     account = work()
-    rows = [[row.repository, row.path, row.stage, row.reason, row.detail] for row in account.dropped]
-    outcome = {"files": account.files, "rows": account.rows, "dropped": rows, "counts": dict(account.counts)}
+    outcome = {
+        "files": account.files,
+        "rows": account.rows,
+        "dropped": [list(vars(row).values()) for row in account.dropped],
+        "counts": dict(account.counts),
+        "read": account.read.to_json(),
+        "left": account.left.to_json(),
+        "removed": [list(vars(row).values()) for row in account.removed],
+    }
     storage.write_json({"fingerprint": fingerprint, **outcome}, marker)
     return account
+
+
+def _tally_of(outcome: dict[str, Any]) -> Tally:
+    return Tally(
+        outcome["files"],
+        outcome["rows"],
+        [Dropped(*row) for row in outcome["dropped"]],
+        Counter(outcome["counts"]),
+        Listing.from_json(outcome["read"]),
+        Listing.from_json(outcome["left"]),
+        [Removed(row[0], row[1], row[2], tuple(row[3])) for row in outcome["removed"]],
+    )
 
 
 def _shared(rules: Rules) -> Rules:
