@@ -5,9 +5,9 @@ of eight packages of which no version is indexed (novel), pieces of indexed file
 spans of exactly 40 tokens, planted between novel pieces, as they are or with every gap changed.
 
 Found is a planted span of which a match, of whatever kind, holds the 24 tokens of a fingerprint at least: where all its
-fingerprints are common, no more is compared. Right is a `source` whose tokens stand in the lines that it names, compared
-with the texts themselves. Boilerplate is a `source` in a 20-line block of the held-out packages whose text has three of
-a few words of licences, or hardly any letters: a rule that knows nothing of the index' own; `--show` prints them.
+fingerprints are common, no more is compared. Right is a `source` whose tokens stand in the lines that it names; the
+texts are compared. Boilerplate is a `source` in a 20-line block of the held-out packages whose text has three
+of a few words of licences, or hardly any letters: a rule that knows nothing of the index' own; `--show` prints them.
 
 Cold is with the index' pages dropped from the page cache before each query, which major page faults confirm. The peers
 get a part of the same files and the same queries; what we take for that part is measured beside them.

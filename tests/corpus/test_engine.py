@@ -163,6 +163,7 @@ def test_neither_library_reports_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name: os.environ[name] for name in names} == dict.fromkeys(names, "0")
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_a_clear_error_at_once() -> None:
     with pytest.raises(InputError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
         list(Engine("127.0.0.1:1").run(process_of, TASKS, size_bytes=1))

@@ -415,6 +415,7 @@ def pack(place: Path, files: dict[str, str]) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["project.zip", "project.tar.gz"])
 @pytest.mark.parametrize("gone", ["LICENSE", "sub/LICENSE", "pkg/m1.py", "pkg/exact.py"])
 def test_a_file_of_an_archive_is_removed_as_though_it_had_not_been_packed(name: str, gone: str, tmp_path: Path) -> None:
@@ -456,6 +457,7 @@ def test_what_depends_on_benchmarks_is_decided_by_the_same_ones(tmp_path: Path, 
     assert artifact.read(tmp_path / "removed").parents == artifact.read(tmp_path / "corpus").parents
 
 
+@pytest.mark.slow
 def test_tasks_in_other_processes_leave_out_the_same(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

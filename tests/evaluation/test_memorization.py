@@ -124,6 +124,7 @@ def test_the_scheme_is_the_one_that_the_engine_samples_with(
     assert torch.allclose(found.exp(), wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_chance_of_the_whole_truth_is_how_often_sampling_writes_it(network: Transformer) -> None:
     engine, trials = LocalEngine(network), 200
     params = {"temperature": 0.7, "top_k": 4}

@@ -47,6 +47,7 @@ def test_a_cursor_outside_the_file_is_an_error_that_gives_the_bounds(line: int, 
         split_at(TEXT, line, column, where="f.py")
 
 
+@pytest.mark.slow
 def test_a_completion_is_printed_with_its_sources(model_directory: Path, index_directory: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.py"
     file.write_text("def eta_1(value):\n    eta_0 = \n")
