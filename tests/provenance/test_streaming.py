@@ -136,3 +136,53 @@ def test_a_match_that_began_before_the_cursor_begins_at_zero(attributor: Attribu
 
     assert (match.start, match.end) == (0, ends[169] - ends[149])
     assert match.tokens > MOST_TOKENS
+
+
+@pytest.fixture(scope="module")
+def mostly_common(make_index: MakeIndex) -> tuple[Attributor, str]:
+    """An index in which seventy files begin alike, and the text of one: common code, then code of its own."""
+    texts = [f"{code(500, 50)}\n{code(600 + number, 200)}" for number in range(70)]
+    return Attributor.open(make_index(texts)), texts[9]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_copy_that_begins_as_common_code_ends_before_its_65th_token(
+    seed: int, mostly_common: tuple[Attributor, str]
+) -> None:
+    attributor, text = mostly_common
+    draw = random.Random(seed)
+    cursor = draw.randrange(300)  # also within a word
+
+    left, match = leave(AttributionStream(attributor, text[:cursor]), pieces(text[cursor:], seed), everything)
+
+    assert match is not None
+    assert len(TOKEN.findall(text[:cursor] + left)) <= MOST_TOKENS
+
+
+def test_common_code_of_64_tokens_leaves_once_it_has_ended(mostly_common: tuple[Attributor, str]) -> None:
+    attributor, text = mostly_common
+    ends = [found.end() for found in TOKEN.finditer(text)]
+    own = f"{text[: ends[49]]}\n{code(900, 200)}"
+
+    assert leave(AttributionStream(attributor), pieces(own, 1), everything) == (own, None)
+
+
+def test_what_becomes_a_copy_as_it_grows_ends_there(attributor: Attributor) -> None:
+    stream, text = AttributionStream(attributor), ""
+    was_source = False
+
+    def is_long(match: Match) -> bool:  # as a kind may change
+        return match.tokens > 90
+
+    for part in pieces(COPIED, 2):
+        stream.feed(part)
+        text += part
+        release = stream.release(is_long)
+        assert release.characters == len(text) or release.blocked_by is not None
+        if release.blocked_by is not None:
+            was_source = True
+            break
+
+    assert was_source
+    assert release.characters <= len(text)
+    assert len(TOKEN.findall(text[: release.characters])) >= 90

@@ -1,6 +1,7 @@
 """What is withdrawn is named no more, from the moment the file is there."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from starsmith.core.errors import ArtifactError
 from starsmith.provenance.attribution import Attributor
+from starsmith.provenance.tombstones import RECHECK_S
 
 MakeIndex = Callable[..., Path]
 FIRST = "\n".join(f"first_{number} = alpha(beta_{number}, {number})" for number in range(8))
@@ -31,10 +33,12 @@ def test_a_withdrawn_file_is_named_no_more_by_an_open_index(beside: bool, make_i
     assert paths(attributor, FIRST + "\n" + SECOND) == ["0.py", "2.py", "1.py"]
 
     place = bury(index, [0], beside=beside)
+    time.sleep(2 * RECHECK_S)
     assert paths(attributor, FIRST + "\n" + SECOND) == ["2.py", "1.py"]
     assert paths(Attributor.open(index), FIRST) == ["2.py"]
 
     place.unlink()
+    time.sleep(2 * RECHECK_S)
     assert paths(attributor, FIRST) == ["0.py", "2.py"]
 
 
@@ -60,6 +64,7 @@ def test_the_text_of_a_withdrawn_file_is_not_given(make_index: MakeIndex) -> Non
     assert attributor.source_text(swhid, 2, 3) == "\n".join(FIRST.split("\n")[1:3])
     assert attributor.source_text("swh:1:cnt:" + "0" * 40, 1, 1) is None
     bury(index, [0])
+    time.sleep(2 * RECHECK_S)
     assert attributor.source_text(swhid, 2, 3) is None
 
 
