@@ -301,6 +301,19 @@ def test_the_longest_stretch_is_reported_once_with_all_its_files(make_index: Mak
     assert [(source.path, source.first_line) for source in match.sources] == [("1.py", 1), ("2.py", 2)]
 
 
+def test_stretches_inside_others_are_reported_when_they_are_asked_for(make_index: MakeIndex) -> None:
+    whole = code(3, 90)
+    part = " ".join(tokens_of(whole)[20:60])
+    attributor = Attributor.open(make_index([part, whole], ngram_tokens=6, window=4))
+
+    found = [attributor.attribute(whole, nested_tokens=tokens) for tokens in (40, 41)]
+
+    assert [[(match.tokens, match.sources[0].path) for match in matches] for matches in found] == [
+        [(90, "1.py"), (40, "0.py")],
+        [(90, "1.py")],
+    ]
+
+
 def test_copies_from_two_files_that_overlap_are_both_reported(make_index: MakeIndex) -> None:
     words = tokens_of(code(4, 90))
     attributor = Attributor.open(make_index([" ".join(words[:60]), " ".join(words[30:])], ngram_tokens=6, window=4))

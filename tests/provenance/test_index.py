@@ -175,3 +175,26 @@ def test_a_header_of_something_else_is_refused(
 def test_a_corpus_is_no_index(corpus: Path) -> None:
     with pytest.raises(ArtifactError, match="is of kind corpus, wanted: index"):
         Attributor.open(corpus)
+
+
+def reseal(directory: Path, array: str, change: Callable[[bytearray], None]) -> None:
+    content = bytearray((directory / f"{array}.bin").read_bytes())
+    change(content)
+    (directory / f"{array}.bin").write_bytes(content)
+
+
+def test_a_directory_that_does_not_ascend_is_refused(full_directory: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(full_directory, tmp_path / "index"))
+    reseal(copy, "directory", lambda content: content.__setitem__(slice(64 + 400, 64 + 404), b"\xff\xff\xff\x7f"))
+
+    with pytest.raises(ArtifactError, match=r"directory\.bin"):
+        FingerprintTable(copy)
+
+
+def test_places_beyond_the_text_are_passed_over(corpus: Path, full_directory: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(full_directory, tmp_path / "index"))
+    reseal(copy, "positions", lambda content: content.__setitem__(slice(64, None), b"\xff" * (len(content) - 64)))
+    text = next(iter(read_files(corpus, split="train"))).text
+
+    assert Attributor(FingerprintTable(copy), max_places=1).attribute(text) == []
+    assert Attributor(FingerprintTable(full_directory), max_places=1).attribute(text) != []

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexed import LONG, indexed
+from indexed import LONG, index_of, indexed
 from scripted import FIB, MODEL, ScriptedEngine, make_service
 from starsmith.core.hashing import TOKEN, code_tokens
 from starsmith.inference.engine import never
@@ -17,6 +17,7 @@ from starsmith.serving.attribution import POLICIES, Policy, Rules
 from starsmith.serving.clients import Client, digest_of
 from starsmith.serving.prompt import editor_request
 from starsmith.serving.service import Job
+from worlds import source_file
 
 BODY = {"prompt": "x = 1\n", "max_tokens": 2_000}
 
@@ -379,3 +380,19 @@ def test_a_client_without_attribution_is_shown_no_source(numbers: Path) -> None:
     response = client_of(numbers, "off").get("/v1/starsmith/source", params=params)
 
     assert (response.status_code, response.json()["error"]["code"]) == (404, "attribution_off")
+
+
+def test_a_permissive_file_with_one_line_more_does_not_hide_one_that_is_not(tmp_path: Path) -> None:
+    files = [
+        source_file("mit.py", f"import os_mit\n{LONG}", license="MIT"),
+        source_file("gpl.py", f"class gpl:\n{LONG}", license="GPL-3.0-only"),
+    ]
+    index = index_of(tmp_path, files, ngram_tokens=24, window=17)
+    client = client_of(index, "block-nonpermissive", f"import os_mit\n{LONG}")
+
+    choice = ask(client).json()["choices"][0]
+
+    (blocked,) = [match for match in choice["starsmith"]["attribution"] if match["blocked"]]
+    assert [source["license"] for source in blocked["sources"]] == ["GPL-3.0-only"]
+    assert choice["finish_reason"] == "content_filter"
+    assert len(TOKEN.findall(choice["text"].removeprefix("import os_mit").encode())) <= 64

@@ -39,6 +39,12 @@ def test_a_mark_in_or_beside_anything_in_the_chain_is_seen(chain: Path, kind: st
     assert (found.kind, found.requests) == (kind, ("r-1", "r-2"))
 
 
+def test_an_id_that_no_header_can_carry_is_told_as_far_as_it_can(chain: Path) -> None:
+    (chain / "model" / "tainted.json").write_text('{"requests": [{"id": "\\ud800 ü\\n"}]}')
+
+    assert Taints.of(chain / "model").header() == "%3F%20%C3%BC%0A"
+
+
 def test_a_mark_that_cannot_be_read_is_one_nevertheless(chain: Path) -> None:
     (chain / "corpus" / "tainted.json").write_text("not json")
 

@@ -224,6 +224,10 @@ def _read_text(file: Path) -> str:
         raise InputError(f"{file} is not a file", hint="give one file, or - for standard input") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 text: {error}", hint="convert it first") from None
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be read: {error.strerror}", hint="give one file, or - for standard input"
+        ) from None
 
 
 def _query_lines(text: str, match: "Match") -> dict[str, Any]:

@@ -24,6 +24,9 @@ def report(run: Path, out: Path | None, samples: int, last: str | None) -> None:
     from starsmith.core.errors import InputError
     from starsmith.evaluation import report as pages
 
+    if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
+        fault = "is a directory" if out.is_dir() else f"cannot be written: {out.parent} is no directory"
+        raise InputError(f"--out {out} {fault}", hint="give the name of a file, for example --out report.html")
     if run.is_file():
         report_log(run, out or run.with_name(f"{run.name}.html"), last)
         return
@@ -31,7 +34,8 @@ def report(run: Path, out: Path | None, samples: int, last: str | None) -> None:
         raise click.UsageError("--last goes with a LOG")
     if not run.is_dir():
         hint = "give the directory of a run, or a log that starsmith serve --log wrote"
-        raise InputError(f"{run} does not exist", hint=hint)
+        fault = "is neither a directory nor a file" if run.exists() else "does not exist"
+        raise InputError(f"{run} {fault}", hint=hint)
     complete = all((run / name).is_dir() for name in ("model", "corpus", "index"))
     taken = samples_of(run, samples) if complete else []
     click.echo(pages.write(run, out or run / "report.html", samples=taken))

@@ -212,6 +212,8 @@ def read_text(file: Path) -> str:
         raise InputError(f"{file} is a directory", hint="give the file to complete in with --file") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 at byte {error.start}", hint="convert it to UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}", hint="give the file to complete in") from None
 
 
 def split_at(text: str, line: int, column: int, *, where: str) -> tuple[str, str]:

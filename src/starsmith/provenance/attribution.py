@@ -115,14 +115,16 @@ class Attributor:
         samples = np.zeros((0, matching.SAMPLES + 2 * self._index.samples), np.int64)
         matching.joined(_query(self.scan(content), content), self._index, samples)
 
-    def attribute(self, text: str, *, start: int = 0) -> list[Match]:
+    def attribute(self, text: str, *, start: int = 0, nested_tokens: int | None = None) -> list[Match]:
         """Matches in `text` that reach beyond character `start`, by where they begin.
 
-        None lies inside another of its sort; two may overlap when they come from different places.
+        None lies inside another; two may overlap when they come from different places. So a file that has less of a
+        stretch than another one is not named, unless `nested_tokens` asks for stretches of so many tokens or more that
+        do lie inside others: who judges the licence of a stretch must see all that have a large part of it.
         """
         content = text.encode("utf-8", "surrogatepass")
         tokens = self.scan(content)
-        stretches = self.find(tokens, content)
+        stretches = self.find(tokens, content, nested_tokens=nested_tokens)
         if not stretches:
             return []
         characters = characters_of(content) if len(content) > len(text) else None
@@ -132,19 +134,25 @@ class Attributor:
         """Tokens and fingerprints of a text."""
         return scan(content, self._table.grams.k, self._table.grams.window)
 
-    def find(self, tokens: Scan, content: bytes) -> list[Stretch]:
-        """The stretches that stand in the corpus, none inside another, by start."""
+    def find(self, tokens: Scan, content: bytes, *, nested_tokens: int | None = None) -> list[Stretch]:
+        """The stretches that stand in the corpus, by start; inside another only those of `nested_tokens` or more."""
         index, query = self._current(), _query(tokens, content)
         alignments, grams = matching.find(query, index)
         if not len(alignments) and not len(grams):
             return []
-        found = _maximal(_grouped(alignments.tolist()))
+        grouped = _grouped(alignments.tolist())
+        found = _maximal(grouped)
         common = [
             Stretch(start, end, True, count, places)
             for start, end, count, places in (self._common(query, index, grams) if len(grams) else ())
-            if not _lies_inside(found, start, end)
         ]
-        return sorted([*found, *common], key=lambda stretch: (stretch.start, stretch.end))
+        shown = [one for one in common if not _lies_inside(found, one.start, one.end)]
+        if nested_tokens is not None:
+            kept = {id(one) for one in (*found, *shown)}
+            shown += [
+                one for one in (*grouped, *common) if one.end - one.start >= nested_tokens and id(one) not in kept
+            ]
+        return sorted([*found, *shown], key=lambda stretch: (stretch.start, stretch.end))
 
     def describe(
         self,
@@ -168,7 +176,7 @@ class Attributor:
             if character(int(tokens.ends[stretch.end - 1])) > start:
                 kinds[self.kind(tokens, content, stretch)].append(stretch)
         # Repetitive text equals itself at every shift: of those overlapping stretches, as few as cover the same.
-        kept = {kind: found if kind == "source" else _thin(found) for kind, found in kinds.items()}
+        kept = {kind: found if kind == "source" else _thin(_maximal(found)) for kind, found in kinds.items()}
         matches = [
             Match(
                 start=character(int(tokens.starts[stretch.start])),

@@ -83,7 +83,7 @@ class CompletionLog:
         body = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         with self._lock:
             time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            line = f'{{"prev":"{self.last}","time":"{time}",{body[1:]}'.encode()
+            line = f'{{"prev":"{self.last}","time":"{time}",{body[1:]}'.encode("utf-8", "replace")
             self._write(line + b"\n")
             self.last = hashlib.sha256(line).hexdigest()
             self.lines += 1
@@ -102,9 +102,17 @@ class CompletionLog:
             while written < len(content):
                 written += os.write(self._descriptor, content[written:])
         except OSError:
-            os.ftruncate(self._descriptor, self._size_bytes)  # half a line would break the chain for all that follow
+            self._take_back()
             raise
         self._size_bytes += len(content)
+
+    def _take_back(self) -> None:
+        """Half a line would break the chain for all that follow: where it cannot be cut off, nothing follows."""
+        try:
+            os.ftruncate(self._descriptor, self._size_bytes)
+        except OSError:
+            os.close(self._descriptor)
+            self._descriptor = -1  # writing to it is an error from now on; opened again, the log sets half a line aside
 
     def _recover(self) -> None:
         """Keep what a crash left of the last line in a file of its own, cut it off, and say so in the log."""

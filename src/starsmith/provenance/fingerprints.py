@@ -39,6 +39,7 @@ DOCUMENTS_SCHEMA = pa.schema(
     [("offset", pa.int64()), *((name, pa.string()) for name in ORIGIN)]  # offset: of its first byte in the text
 )
 LONGEST_TEXT = 1 << 40  # bytes, as far as five bytes reach
+FEWEST_BUCKETS = 1 << 8
 COMMON_SAMPLES = 8  # places that are kept of a fingerprint with more than `max_places`
 
 _MAGIC = b"STARSMTH"
@@ -114,12 +115,18 @@ class FingerprintTable:
         self._check(directory)
         self.documents = _read_documents(directory / DOCUMENTS)
         self.offsets: NDArray[np.int64] = np.append(self.documents["offset"].to_numpy(), len(self.text))
+        if self.documents["offset"].null_count or self.offsets[0] or (self.offsets[1:] < self.offsets[:-1]).any():
+            raise ArtifactError(
+                f"{directory / DOCUMENTS}: offset must ascend from 0 to the {len(self.text):,} bytes of the text",
+                hint=_REBUILD,
+            )
 
     def _check(self, directory: Path) -> None:
         buckets = len(self.directory) - 1
-        if buckets < 1 or buckets & (buckets - 1):
+        if buckets < FEWEST_BUCKETS or buckets & (buckets - 1) or (self.directory[1:] < self.directory[:-1]).any():
             raise ArtifactError(
-                f"{directory}/directory.bin has {buckets + 1} items, wanted a power of two and one", hint=_REBUILD
+                f"{directory}/directory.bin: wanted a power of two from {FEWEST_BUCKETS} on, and one, ascending items",
+                hint=_REBUILD,
             )
         entries = int(self.directory[-1])
         for name, seen, wanted in (

@@ -35,7 +35,7 @@ def requests_in(mark: Path) -> list[str] | None:
 def _names(value: Any) -> list[str]:
     """Request ids: a string, an object with `id`, `request` or `requests`, or a list of these."""
     if isinstance(value, str):
-        return [value[:_LONGEST_NAME]]
+        return [value[:_LONGEST_NAME].encode("utf-8", "replace").decode()]  # a lone surrogate is in no header
     if isinstance(value, list):
         return [name for item in value for name in _names(item)]
     if isinstance(value, dict):

@@ -81,9 +81,10 @@ def find(query: Query, index: Index) -> tuple[NDArray[np.int64], NDArray[np.int6
             frequent += _compare_common(query, index, token, total, first, grams[frequent])
         elif total:
             for entry in range(first, first + total):
-                tokens[candidates], places[candidates] = token, _place(index.positions, entry)
-                fewest[candidates] = total
-                candidates += 1
+                place = _place(index.positions, entry)
+                if place < len(index.text):  # else the index is damaged
+                    tokens[candidates], places[candidates], fewest[candidates] = token, place, total
+                    candidates += 1
     order = np.argsort(places[:candidates], kind="mergesort")
     return _align(query, index, tokens[order], places[order], fewest[order]), grams[:frequent]
 
@@ -144,6 +145,8 @@ def _compare_common(query: Query, index: Index, token: int, total: int, first: i
     equal = 0
     for entry in range(first, first + min(index.samples, total)):
         place = _place(index.positions, entry)
+        if place >= len(index.text):  # the index is damaged
+            continue
         document = _document(index.offsets, place)
         end, last = _forward(query, index, token, place, index.offsets[document + 1], token + index.k)
         if end == token + index.k:

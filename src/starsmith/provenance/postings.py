@@ -13,12 +13,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from starsmith.provenance.fingerprints import COMMON_SAMPLES, Grams, write_array
+from starsmith.provenance.fingerprints import COMMON_SAMPLES, FEWEST_BUCKETS, Grams, write_array
 
 RUN_ENTRIES = 2_000_000  # 32 MB of hashes and places
 BUCKET_ENTRIES = 8  # of a bucket, on average: one cache line of remainders
 _PREFIX_BITS = 12  # of a run's order: the smallest range that a merge step takes
-_FEWEST_BITS, _MOST_BITS = 8, 32  # of a bucket's number
+_FEWEST_BITS, _MOST_BITS = FEWEST_BUCKETS.bit_length() - 1, 32  # of a bucket's number
 _INSERTION_SORT = 64  # entries up to which it is the faster way
 
 _Block = tuple[NDArray[np.uint64], NDArray[np.uint64]]

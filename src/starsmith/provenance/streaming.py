@@ -62,7 +62,8 @@ class AttributionStream:
         return replace(release, characters=self._released)
 
     def _decide(self, blocks: Blocks, tokens: int, *, final: bool) -> Release:
-        # A last word may still grow; it may have begun before the cursor.
+        # A last word may still grow; it may have begun before the cursor. Stretches inside others count too: where a
+        # permissive file has the text, another may have nearly as much of it.
         settled = len(self._text) if final else _word_start(self._text, len(self._text))
         everything = Release(len(self._text) - self._context)
         if self._near is None:
@@ -73,7 +74,7 @@ class AttributionStream:
         is_due = final or self._unseen >= tokens - self._attributor.guaranteed_tokens
         if not (self._near or is_due) or not self._look(settled):
             return everything
-        matches = self._attributor.attribute(self._text[:settled], start=self._tail)
+        matches = self._attributor.attribute(self._text[:settled], start=self._tail, nested_tokens=tokens)
         held = [self._hold(match, tokens, settled, final=final) for match in matches if blocks(self._moved(match))]
         return min(held, key=lambda release: release.characters, default=everything)
 
