@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -170,13 +169,22 @@ class Attributor:
         def character(byte: int) -> int:
             return int(characters[byte]) if characters is not None else byte
 
-        source = cache(self._source)  # repetitive text goes back to the same few places
+        sources: dict[tuple[int, int, int], Source] = {}  # repetitive text goes back to the same few places
+
+        def source(place: tuple[int, int, int]) -> Source:
+            if place not in sources:
+                sources[place] = self._source(*place)
+            return sources[place]
+
         kinds: dict[Kind, list[Stretch]] = defaultdict(list)
         for stretch in stretches:
             if character(int(tokens.ends[stretch.end - 1])) > start:
                 kinds[self.kind(tokens, content, stretch)].append(stretch)
         # Repetitive text equals itself at every shift: of those overlapping stretches, as few as cover the same.
-        kept = {kind: found if kind == "source" else _thin(_maximal(found)) for kind, found in kinds.items()}
+        kept = {
+            kind: found if kind == "source" or len(found) == 1 else _thin(_maximal(found))
+            for kind, found in kinds.items()
+        }
         matches = [
             Match(
                 start=character(int(tokens.starts[stretch.start])),
@@ -184,7 +192,7 @@ class Attributor:
                 tokens=stretch.end - stretch.start,
                 kind=kind,
                 count=stretch.count,
-                sources=tuple(source(*place) for place in _first_files(stretch)),
+                sources=tuple(map(source, _first_files(stretch))),
             )
             for kind, found in kept.items()
             for stretch in found
@@ -233,9 +241,7 @@ class Attributor:
     def _source(self, first: int, last: int, document: int) -> Source:
         """A document, and its lines that hold bytes [first, last) of the text store."""
         origin = self._table.origin(document)
-        low, _ = self._table.bounds(document)
-        line = matching.count_lines(self._table.text, low, first) + 1
-        last_line = line + matching.count_lines(self._table.text, first, last)
+        line, last_line = matching.lines_of(self._table.text, self._table.bounds(document)[0], first, last)
         url = url_of(origin["repository"], origin["commit"], origin["path"], line, last_line)
         return Source(**origin, first_line=line, last_line=last_line, url=url)
 
@@ -252,6 +258,9 @@ def characters_of(content: bytes) -> NDArray[np.int64]:
 
 
 def _grouped(alignments: Sequence[Sequence[int]]) -> list[Stretch]:
+    if len(alignments) == 1:  # as it is for most copies
+        ((start, end, place, last, document, _),) = alignments
+        return [Stretch(start, end, False, 1, ((place, last, document),))]
     groups: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
     for start, end, place, last, document, _ in alignments:
         groups[start, end].append((place, last, document))

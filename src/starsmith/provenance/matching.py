@@ -177,7 +177,7 @@ def _align(
             continue  # another text with the same hash
         row[START], row[PLACE] = _backward(query, index, token, place, index.offsets[document])
         row[END], row[LAST], row[DOCUMENT] = end, last, document
-        row[FEWEST] = _mark(query, index, number, end, tokens, places, fewest, done)
+        row[FEWEST] = _mark(query, index, number, end, last, tokens, places, fewest, done)
         count += 1
     return rows[:count].copy()
 
@@ -188,6 +188,7 @@ def _mark(
     index: Index,
     number: int,
     end: int,
+    last: int,
     tokens: NDArray[np.int64],
     places: NDArray[np.int64],
     fewest: NDArray[np.int64],
@@ -207,7 +208,7 @@ def _mark(
                 done[at] = True
                 least = min(least, int(fewest[at]))
             at += 1
-        if ahead == len(places):
+        if ahead == len(places) or places[ahead] >= last:
             break
         place += query.ends[token] - query.starts[token]
     return least
@@ -265,12 +266,14 @@ def _backward(query: Query, index: Index, token: int, place: int, low: int) -> t
 
 
 @njit(cache=True, nogil=True)
-def count_lines(text: NDArray[np.uint8], first: int, last: int) -> int:
-    """Line feeds in text[first:last]."""
-    count = 0
+def lines_of(text: NDArray[np.uint8], low: int, first: int, last: int) -> tuple[int, int]:
+    """Numbers, from 1, of the lines that hold bytes [first, last) of the document that begins at byte `low`."""
+    before, within = 0, 0
+    for place in range(low, first):
+        before += int(text[place] == 10)
     for place in range(first, last):
-        count += int(text[place] == 10)
-    return count
+        within += int(text[place] == 10)
+    return before + 1, before + within + 1
 
 
 @njit(cache=True, nogil=True)
