@@ -25,7 +25,7 @@ def main() -> None:
     for text in texts.values():
         content = text.encode()
         tokens = code_tokens(content)
-        shingles, _, _ = shingles_of(np.frombuffer(content, np.uint8), tokens.starts, tokens.ends)
+        shingles = shingles_of(np.frombuffer(content, np.uint8), tokens.starts, tokens.ends)
         kept.update(shingles[winnow(shingles.astype(np.uint64), WINDOW)].tolist())
     place = SOURCE / "provenance" / DATA
     np.save(place, np.array(sorted(kept), np.uint32))

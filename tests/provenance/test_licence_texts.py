@@ -20,7 +20,7 @@ def wording(text: str) -> licence_texts.Wording:
     content = text.encode()
     tokens = code_tokens(content)
     return licence_texts.wording(
-        np.frombuffer(content, np.uint8), tokens.starts, tokens.ends, licence_texts.shipped(), 8
+        np.frombuffer(content, np.uint8), tokens.starts, tokens.ends, licence_texts.shipped(), 8, 40
     )
 
 

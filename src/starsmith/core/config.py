@@ -21,19 +21,27 @@ from starsmith.core.errors import ConfigError, InputError
 Tables = dict[str, dict[str, Any]]
 T = TypeVar("T")
 
+LARGEST_TOML_BYTES = 16 << 20
 NONE = "none"  # TOML has no null: this is how a recipe takes back a value
+
+
+def read_toml(path: Path, what: str, *, hint: str) -> dict[str, Any]:
+    """The content of a TOML file of bounded size; `what` and `hint` are for the error when it cannot be read."""
+    try:
+        if path.is_file() and path.stat().st_size > LARGEST_TOML_BYTES:
+            raise InputError(f"{what} {path} is larger than {LARGEST_TOML_BYTES >> 20} MiB", hint=hint)
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{what} {path} does not exist", hint=hint) from None
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}", hint=hint) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", hint="mend the line it names") from None
 
 
 def load_recipe(path: Path, *, known: Sequence[str]) -> Tables:
     """Read a recipe: TOML whose top level is one table per stage, each name one of `known`."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"recipe {path} does not exist", hint="ls recipes/") from None
-    except OSError as error:
-        raise InputError(f"recipe {path} cannot be read: {error.strerror}", hint="give a .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", hint="mend the line it names") from None
+    tables = read_toml(path, "recipe", hint="give a .toml file; those that come with Starsmith are in recipes/")
     for name, table in tables.items():
         if name not in known:
             raise ConfigError(f"{path} has no table [{name}] to use", hint=_suggest(name, known))

@@ -203,8 +203,9 @@ class Attributor:
         """What a stretch is: the wording of a licence, common, hardly any words, or a source."""
         data, within = np.frombuffer(content, np.uint8), slice(stretch.start, stretch.end)
         few = min(DISTINCT_WORDS, self.shortest_tokens // 3)
-        found = licence_texts.wording(data, tokens.starts[within], tokens.ends[within], self._known, few)
-        if found.share >= LICENCE_SHARE and found.longest_rest < self.guaranteed_tokens:
+        rest = self.guaranteed_tokens
+        found = licence_texts.wording(data, tokens.starts[within], tokens.ends[within], self._known, few, rest)
+        if found.share >= LICENCE_SHARE and found.longest_rest < rest:
             return "licence"
         if stretch.common and stretch.count > self._index.max_places:
             return "common"

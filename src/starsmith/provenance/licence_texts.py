@@ -51,60 +51,82 @@ def shipped() -> Known:
 
 
 @njit(cache=True, nogil=True)
-def shingles_of(
-    content: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
-) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint64]]:
-    """(W - 7,) hashes of eight words each, and (W,) which of the tokens are words, and their hashes."""
-    hashes, words = np.empty(len(starts), np.uint64), np.empty(len(starts), np.int64)
-    count = 0
+def shingles_of(content: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """(max(W - 7, 0),) hashes of eight words each."""
+    hashes, count = np.empty(len(starts), np.uint64), 0
     for token in range(len(starts)):
-        if _CLASSES[content[starts[token]]] != WORD:
-            continue
-        value = np.uint64(ends[token] - starts[token])
-        for place in range(starts[token], ends[token]):
-            byte = content[place]
-            value = (value ^ np.uint64(byte + 32 if 65 <= byte <= 90 else byte)) * _FACTOR
-        hashes[count], words[count] = mixed(value), token
-        count += 1
+        if _CLASSES[content[starts[token]]] == WORD:
+            hashes[count] = _word_hash(content, starts[token], ends[token])
+            count += 1
     shingles = np.empty(max(count - SHINGLE_WORDS + 1, 0), np.uint32)
     for first in range(len(shingles)):
-        value = np.uint64(0)
-        for word in range(first, first + SHINGLE_WORDS):
-            value = value * _FACTOR + hashes[word]
-        shingles[first] = np.uint32(mixed(value) >> np.uint64(32))
-    return shingles, words[:count], hashes[:count]
+        shingles[first] = _shingle(hashes, first)
+    return shingles
+
+
+@njit(cache=True, nogil=True)
+def _word_hash(content: NDArray[np.uint8], start: int, end: int) -> np.uint64:
+    """Of a word, whatever the case of its letters."""
+    value = np.uint64(end - start)
+    for place in range(start, end):
+        byte = content[place]
+        value = (value ^ np.uint64(byte + 32 if 65 <= byte <= 90 else byte)) * _FACTOR
+    return mixed(value)
+
+
+@njit(cache=True, nogil=True)
+def _shingle(hashes: NDArray[np.uint64], first: int) -> np.uint32:
+    value = np.uint64(0)
+    for word in range(first, first + SHINGLE_WORDS):
+        value = value * _FACTOR + hashes[word]
+    return np.uint32(mixed(value) >> np.uint64(32))
 
 
 @njit(cache=True, nogil=True)
 def wording(
-    content: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], known: Known, most_distinct: int
+    content: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    known: Known,
+    most_distinct: int,
+    most_rest: int,
 ) -> Wording:
-    """Compare the tokens of a stretch with the set, and count its different words up to `most_distinct`."""
-    shingles, words, hashes = shingles_of(content, starts, ends)
-    covered, reached, longest = 0, -1, 0  # reached: the last token that is wording
-    word = 0
-    for first in range(len(shingles)):
-        if not _has(known, shingles[first]):
+    """Compare the tokens of a stretch with the set, and count its different words up to `most_distinct`.
+
+    It is no longer read than until `most_rest` tokens in a row are no wording: then it is none, and its share is 0.
+    """
+    hashes, words = np.empty(len(starts), np.uint64), np.empty(len(starts), np.int64)
+    seen, distinct = np.empty(most_distinct + 1, np.uint64), 0
+    count, covered, reached, longest, word = 0, 0, -1, 0, 0  # reached: the last token that is wording
+    for token in range(len(starts)):
+        if _CLASSES[content[starts[token]]] != WORD:
             continue
-        covered += first + SHINGLE_WORDS - max(first, word)
-        word = first + SHINGLE_WORDS
-        longest = max(longest, words[first] - reached - 1)
-        reached = words[word - 1]
+        hashes[count], words[count] = _word_hash(content, starts[token], ends[token]), token
+        if distinct < most_distinct and _says_something(content, starts[token], ends[token]):
+            distinct = _add(seen, distinct, hashes[count])
+        count += 1
+        first = count - SHINGLE_WORDS
+        if first < 0:
+            continue
+        if _has(known, _shingle(hashes, first)):
+            covered += count - max(first, word)
+            word = count
+            longest = max(longest, words[first] - reached - 1)
+            reached = token
+        elif words[first] - reached > most_rest and distinct == most_distinct:
+            return Wording(0.0, most_rest, distinct)
     longest = max(longest, len(starts) - reached - 1)
-    distinct = 0
-    seen = np.empty(most_distinct, np.uint64)
-    for number in range(len(words)):
-        if distinct == most_distinct:
-            break
-        if not _says_something(content, starts[words[number]], ends[words[number]]):
-            continue
-        seen[distinct] = hashes[number]
-        same = 0
-        while seen[same] != hashes[number]:
-            same += 1
-        if same == distinct:
-            distinct += 1
-    return Wording(covered / max(len(words), 1), longest, distinct)
+    return Wording(covered / max(count, 1), longest, distinct)
+
+
+@njit(cache=True, nogil=True)
+def _add(seen: NDArray[np.uint64], count: int, value: np.uint64) -> int:
+    """Put a value among the first `count` unless it is there; how many there are then."""
+    seen[count] = value
+    same = 0
+    while seen[same] != value:
+        same += 1
+    return max(count, same + 1)
 
 
 @njit(cache=True, nogil=True)

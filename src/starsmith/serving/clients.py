@@ -5,18 +5,15 @@ The file is the administrator's, so a client's policy holds whether it is strict
 
 import hashlib
 import re
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from starsmith.core.config import build
-from starsmith.core.errors import ConfigError, InputError
+from starsmith.core.config import build, read_toml
+from starsmith.core.errors import ConfigError
 from starsmith.serving.attribution import POLICIES, Policy
 
 ANYONE = "anyone"  # who asks a server without tokens
 ONE_CLIENT = "client"  # who sends the one token of a server that has no more
-LARGEST_FILE_BYTES = 4 << 20
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 
@@ -66,7 +63,7 @@ def digest_of(token: str) -> str:
 def read_clients(path: Path) -> dict[str, Client]:
     """The clients of a tokens file by the sha256 of their tokens."""
     clients: dict[str, Client] = {}
-    for name, table in _read(path).items():
+    for name, table in read_toml(path, "the file of tokens", hint="give a TOML file of tokens with --tokens").items():
         if not _NAME.fullmatch(name) or name in (ANYONE, ONE_CLIENT):
             hint = f"letters, digits and . _ @ + - only, and neither {ANYONE} nor {ONE_CLIENT}"
             raise ConfigError(f"{path} [{name}]: no name for a client", hint=hint)
@@ -79,16 +76,3 @@ def read_clients(path: Path) -> dict[str, Client]:
     if not clients:
         raise ConfigError(f"{path} has no client", hint='write [NAME] and token = "a long random text" below')
     return clients
-
-
-def _read(path: Path) -> Mapping[str, object]:
-    try:
-        if path.is_file() and path.stat().st_size > LARGEST_FILE_BYTES:
-            raise InputError(f"{path} is larger than {LARGEST_FILE_BYTES >> 20} MiB", hint="give the file of tokens")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", hint="give a TOML file of tokens with --tokens") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", hint="give a TOML file of tokens") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", hint="mend the line it names") from None

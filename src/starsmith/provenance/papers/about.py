@@ -5,15 +5,13 @@ way to say so, is not written.
 """
 
 import re
-import tomllib
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from starsmith.core.config import build
-from starsmith.core.errors import ConfigError, InputError
+from starsmith.core.config import build, read_toml
+from starsmith.core.errors import ConfigError
 
-LARGEST_BYTES = 1 << 20
 NOT_GIVEN = "not given"
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:[^\s<>\"{}|\\^`]+", re.IGNORECASE)
@@ -113,16 +111,7 @@ def load(path: Path | None) -> About:
     """What the file at `path` says; nothing without one."""
     if path is None:
         return About()
-    try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise InputError(f"{path} is larger than {LARGEST_BYTES >> 20} MiB", hint="give a TOML file to --about")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist", hint="give a TOML file to --about, or leave it out") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", hint="give a TOML file to --about") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", hint="mend the line it names") from None
+    table = read_toml(path, "the file", hint="give a TOML file to --about, or leave it out")
     return build(About, table, where=str(path))
 
 
