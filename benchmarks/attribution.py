@@ -43,6 +43,7 @@ from starsmith.provenance.streaming import AttributionStream
 BUILD_BAR, SIZE_BAR = 50.0, 0.22  # MB/s, bytes per corpus byte
 P50_BAR, P99_BAR, COLD_BAR, STREAM_BAR = 0.2, 10.0, 15.0, 1.0  # ms
 BOILERPLATE_BAR = 0.001  # of held-out blocks
+COMPLETION_CHARACTERS = 200
 MAX_PLACES = IndexConfig().max_places
 _LICENCE_WORDS = re.compile(
     r"licen[cs]e|copyright|warrant|permission|redistribut|liab|merchantab|infring|granted", re.IGNORECASE
@@ -213,7 +214,7 @@ class Speed:
 
     warm: dict[str, list[float]]
     cold: dict[str, list[float]]
-    stream: list[float]  # of all looks at one growing completion of 50 novel lines
+    stream: list[float]  # of a growing completion, the end of 50 novel lines
 
 
 def measure_speed(place: Path, attributor: Attributor, asked: dict[str, list[str]], sizes: Sizes) -> Speed:
@@ -234,11 +235,12 @@ def measure_speed(place: Path, attributor: Attributor, asked: dict[str, list[str
 
 
 def _grow(attributor: Attributor, text: str) -> float:
-    """Milliseconds of all looks at a completion that grows."""
+    """Milliseconds of all looks at a completion that is held against copies as it grows, and of its matches."""
+    before, completion = text[:-COMPLETION_CHARACTERS], text[-COMPLETION_CHARACTERS:]
     began = time.perf_counter()
-    follower = AttributionStream(attributor)
-    for start in range(0, len(text), 4):  # about a model's token
-        follower.feed(text[start : start + 4])
+    follower = AttributionStream(attributor, before)
+    for start in range(0, len(completion), 4):  # about a model's token
+        follower.feed(completion[start : start + 4])
         follower.release(lambda match: match.kind == "source")
     follower.release(lambda match: match.kind == "source", final=True)
     follower.matches()
@@ -343,7 +345,9 @@ def _latencies(speed: Speed) -> list[tuple[str, float, str, bool]]:
     for name, times in speed.cold.items():
         p50 = statistics.median(times)
         found.append((f"cold, 50 lines {name}, p50 ms", p50, f"<= {COLD_BAR}", p50 <= COLD_BAR))
-    return [*found, ("a whole stream of 50 novel lines, p50 ms", statistics.median(speed.stream), "", True)]
+    p50 = statistics.median(speed.stream)
+    what = f"a completion of {COMPLETION_CHARACTERS} characters watched as it grows, p50 ms"
+    return [*found, (what, p50, f"<= {STREAM_BAR}", p50 <= STREAM_BAR)]
 
 
 def _side_by_side(one: Compared) -> list[tuple[object, ...]]:
