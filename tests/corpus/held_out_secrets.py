@@ -233,7 +233,7 @@ from huggingface_hub import login
 
 login(token="⟦h|f_{L34}⟧")
 ~~~
-//registry.npmjs.org/:_authToken=⟦np|m_{a36}⟧
+//registry.example.com/:_authToken=⟦np|m_{a36}⟧
 save-exact=true
 ~~~
 [distutils]
