@@ -8,6 +8,7 @@ Found is a planted span of which a match, of whatever kind, holds the 24 tokens 
 fingerprints are common, no more is compared. Right is a `source` whose tokens stand in the lines that it names; the
 texts are compared. Boilerplate is a `source` in a 20-line block of the held-out packages whose text has three
 of a few words of licences, or hardly any letters: a rule that knows nothing of the index' own; `--show` prints them.
+Streams are indexed files cut at random places, as a model would write on, with every kind of match held against them.
 
 Cold is with the index' pages dropped from the page cache before each query, which major page faults confirm. The peers
 get a part of the same files and the same queries; what we take for that part is measured beside them.
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import real_files
-from attributing import peers, queries
+from attributing import peers, queries, streams
 from real_files import BENCH
 
 from starsmith.core.console import note, table
@@ -141,6 +142,9 @@ class Quality:
     blocks: int
     reported: Counter[str]  # blocks by kind of match
     boilerplate: int
+    streams: int
+    blocked: int
+    leaked: int
 
 
 def measure_quality(place: Path, attributor: Attributor, blocks: Sequence[str], sizes: Sizes, *, show: bool) -> Quality:
@@ -170,7 +174,8 @@ def measure_quality(place: Path, attributor: Attributor, blocks: Sequence[str], 
         boilerplate += bool(suspect)
         if show and suspect:
             note("\n".join(("-" * 40, *suspect)))
-    return Quality(found, held, wrong, checked, len(blocks), reported, boilerplate)
+    blocked, leaked = streams.leaks(index, attributor, sizes.planted, random.Random(4))
+    return Quality(found, held, wrong, checked, len(blocks), reported, boilerplate, sizes.planted, blocked, leaked)
 
 
 def _holds(match: Match, text: str, first: int, last: int) -> bool:
@@ -323,6 +328,8 @@ def report(built: Sequence[dict[str, float]], quality: Quality, speed: Speed, co
          f"<= {100 * BOILERPLATE_BAR}", quality.boilerplate <= BOILERPLATE_BAR * quality.blocks),
         *((f"blocks with a {kind} match, %", 100 * number / quality.blocks, "", True)
           for kind, number in quality.reported.most_common()),
+        (f"streams of which a 65th token left, {quality.blocked:,} of {quality.streams:,} ended", quality.leaked,
+         "0", quality.leaked == 0),
         *_latencies(speed),
     ]  # fmt: skip
     rows = [

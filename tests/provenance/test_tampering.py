@@ -344,8 +344,12 @@ def by_forgers() -> Iterator[Tampering]:
     yield Tampering("a row dropped, model asked", drop_row, names="corpus/manifest.json has id")
     drop_row = forge_rows("tokens", "documents.parquet", lambda table: table.slice(1))
     yield Tampering("a document of tokens dropped", drop_row, start="tokens", names="_documents=")
-    drop_row = forge_rows("index", "documents.parquet", lambda table: table.slice(1))
+    drop_row = forge_rows("index", "documents.parquet", lambda table: table.slice(0, len(table) - 1))
     yield Tampering("a document of the index dropped", drop_row, start="index", names="documents=")
+    drop_row = forge_rows("index", "documents.parquet", lambda table: table.slice(1))
+    yield Tampering(
+        "the first document of the index dropped", drop_row, start="index", names="documents.parquet: offset"
+    )
 
 
 def by_forgers_of_files() -> Iterator[Tampering]:

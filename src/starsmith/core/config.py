@@ -41,7 +41,7 @@ def read_toml(path: Path, what: str, *, hint: str) -> dict[str, Any]:
 
 def load_recipe(path: Path, *, known: Sequence[str]) -> Tables:
     """Read a recipe: TOML whose top level is one table per stage, each name one of `known`."""
-    tables = read_toml(path, "recipe", hint="give a .toml file; those that come with Starsmith are in recipes/")
+    tables = read_toml(path, "recipe", hint="give a .toml file: ls recipes/")
     for name, table in tables.items():
         if name not in known:
             raise ConfigError(f"{path} has no table [{name}] to use", hint=_suggest(name, known))
