@@ -27,6 +27,8 @@ from starsmith.corpus.removal_requests import Removals, Request, read_requests
 from starsmith.corpus.sources import open_sources
 from worlds import MIT, Commit, Write
 
+pytestmark = pytest.mark.slow
+
 SETTINGS: dict[str, Any] = {
     "held_out": 0.2,
     "notebooks": ["script"],
@@ -111,7 +113,6 @@ def places(world: Path) -> list[str]:
     return [f"{name}/{path}" for name in ("one", "two", "three") for path in all_files(world / name)]
 
 
-@pytest.mark.slow
 @hypothesis_settings(max_examples=25)
 @given(seed=st.integers(0, 10**9))
 def test_what_is_left_is_what_a_build_without_the_files_gives(
@@ -415,7 +416,6 @@ def pack(place: Path, files: dict[str, str]) -> Path:
     return place
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["project.zip", "project.tar.gz"])
 @pytest.mark.parametrize("gone", ["LICENSE", "sub/LICENSE", "pkg/m1.py", "pkg/exact.py"])
 def test_a_file_of_an_archive_is_removed_as_though_it_had_not_been_packed(name: str, gone: str, tmp_path: Path) -> None:
@@ -457,7 +457,6 @@ def test_what_depends_on_benchmarks_is_decided_by_the_same_ones(tmp_path: Path, 
     assert artifact.read(tmp_path / "removed").parents == artifact.read(tmp_path / "corpus").parents
 
 
-@pytest.mark.slow
 def test_tasks_in_other_processes_leave_out_the_same(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,8 @@ from starsmith.tokenizer import tokens, train
 from starsmith.training import pretrain
 from worlds import MakeCorpus, source_file
 
+pytestmark = pytest.mark.slow
+
 DIGITS = Canary("number-0", "number", "ticket_a = ", "12", "", "0123456789", 2, 1)
 
 
@@ -151,7 +153,6 @@ def test_a_rank_that_follows_the_copies_is_called_memory() -> None:
 # ---- ground truth
 
 
-@pytest.mark.slow
 def test_exposure_rises_with_the_copies_that_a_model_read_and_is_chance_without(
     tmp_path: Path, make_corpus: MakeCorpus
 ) -> None:

@@ -42,6 +42,8 @@ from starsmith.tokenizer.bpe import Tokenizer
 from starsmith.training import pretrain
 from worlds import MakeCorpus, function_text, source_file
 
+pytestmark = pytest.mark.slow
+
 PROMPT = [5, 9, 40, 3, 77, 12, 60, 8]
 PLAIN = SamplingParams(temperature=1.0)
 
@@ -124,7 +126,6 @@ def test_the_scheme_is_the_one_that_the_engine_samples_with(
     assert torch.allclose(found.exp(), wanted, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_the_chance_of_the_whole_truth_is_how_often_sampling_writes_it(network: Transformer) -> None:
     engine, trials = LocalEngine(network), 200
     params = {"temperature": 0.7, "top_k": 4}
@@ -395,7 +396,6 @@ def results_of(directory: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
 def test_a_model_that_knows_its_files_by_heart_is_found_out(world: Path) -> None:
     for context, groups in results_of(world / "audit")["contexts"].items():
         found = groups["random"]
@@ -406,7 +406,6 @@ def test_a_model_that_knows_its_files_by_heart_is_found_out(world: Path) -> None
             assert found["corpus_minus_control"]["extracted"]["difference_95"][0] > 0.3, context
 
 
-@pytest.mark.slow
 def test_every_window_is_stored_without_its_text_and_adds_up_to_the_figures(world: Path) -> None:
     results = results_of(world / "audit")
     rows = pq.read_table(world / "audit" / memorization.SAMPLES).to_pylist()
@@ -421,7 +420,6 @@ def test_every_window_is_stored_without_its_text_and_adds_up_to_the_figures(worl
     assert all(row["extracted"] == (row["right_tokens"] == 40) for row in rows)
 
 
-@pytest.mark.slow
 def test_the_stored_outcome_is_what_the_engine_writes(world: Path) -> None:
     engine, tokenizer = LocalEngine(checkpoint.load(world / "model")), Tokenizer.load(world / "model")
     texts = {file.swhid: file.text for file in [*made_up(10), *made_up(10, first=100)]}
@@ -437,7 +435,6 @@ def test_the_stored_outcome_is_what_the_engine_writes(world: Path) -> None:
         assert right == row["right_tokens"]
 
 
-@pytest.mark.slow
 def test_the_same_audit_twice_is_the_same_artefact_and_text_is_kept_on_request(world: Path, tmp_path: Path) -> None:
     places = {"model": world / "model", "corpus": world / "corpus"}
     memorization.run(configured(), **places, out=tmp_path / "again")
@@ -449,7 +446,6 @@ def test_the_same_audit_twice_is_the_same_artefact_and_text_is_kept_on_request(w
     assert all(row["text"] for row in pq.read_table(tmp_path / "texts" / memorization.SAMPLES).to_pylist())
 
 
-@pytest.mark.slow
 def test_a_control_that_stands_in_the_training_files_is_left_out(
     world: Path, tmp_path: Path, make_corpus: MakeCorpus
 ) -> None:
@@ -467,7 +463,6 @@ def test_a_control_that_stands_in_the_training_files_is_left_out(
     assert results["contexts"]["prefix 24"]["random"]["control"]["extracted"]["share"] < 0.2
 
 
-@pytest.mark.slow
 def test_the_command_says_none_of_an_empty_group_and_gives_the_stored_figures(world: Path, tmp_path: Path) -> None:
     overrides = [f"--set=memorization.{one}" for one in ("prefix_tokens=[12, 24]", "suffix_tokens=40", "infill=false")]
     words = ["memorization", str(world / "model"), *overrides, "--set=memorization.random_windows=20", "--out"]
@@ -482,7 +477,6 @@ def test_the_command_says_none_of_an_empty_group_and_gives_the_stored_figures(wo
     assert json.loads(as_json.stdout) == results_of(tmp_path / "shown") == results_of(tmp_path / "json")
 
 
-@pytest.mark.slow
 def test_bad_input_is_named(world: Path, tmp_path: Path, make_corpus: MakeCorpus, tokenizer_directory: Path) -> None:
     places = {"model": world / "model", "corpus": world / "corpus"}
     without = make_corpus(tmp_path / "without", made_up(3, first=300))
@@ -500,7 +494,6 @@ def test_bad_input_is_named(world: Path, tmp_path: Path, make_corpus: MakeCorpus
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def test_a_corpus_without_held_out_files_needs_a_control(
     world: Path, tmp_path: Path, make_corpus: MakeCorpus, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,8 @@ from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError, ConfigError, InputError
 from starsmith.provenance.papers import export as papers
 
+pytestmark = pytest.mark.slow
+
 CORPUS_FORMATS = ("dataset-card", "croissant", "spdx", "cyclonedx", "eu-summary", "huggingface")
 MODEL_FORMATS = ("model-card", "spdx", "cyclonedx", "eu-summary", "huggingface")
 

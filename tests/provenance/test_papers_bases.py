@@ -12,6 +12,8 @@ from starsmith.provenance.papers.about import About
 from starsmith.provenance.papers.export import export
 from starsmith.provenance.papers.facts import open_artifact
 
+pytestmark = pytest.mark.slow
+
 CARD = "---\nlicense: bigexample-openrail-m\n---\n# Base\n"
 FORBIDDEN = "(a) to do what this test forbids."
 FORMATS = ("model-card", "spdx", "cyclonedx", "huggingface")

@@ -82,6 +82,30 @@ def mixed(value: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
+def _read_token(data: NDArray[np.uint8], place: int, high: int) -> tuple[int, np.uint64]:
+    """The byte after the token that begins at `place`, and its hash as a shingle takes it in."""
+    start, value = place, _BYTES[data[place]]
+    place += 1
+    if _CLASSES[data[start]] == WORD:
+        factor = _B
+        while place < high and _CLASSES[data[place]] == WORD:
+            value += _BYTES[data[place]] * factor
+            factor *= _B
+            place += 1
+    return place, mixed(mixed(value + np.uint64(place - start)))
+
+
+@njit(cache=True, nogil=True)
+def _least(recent: NDArray[np.uint64], mask: int, current: int, window: int) -> int:
+    """The shingle with the least hash among the last `window`, the rightmost on ties."""
+    least = current
+    for back in range(current - 1, current - window, -1):
+        if recent[back & mask] < recent[least & mask]:
+            least = back
+    return least
+
+
+@njit(cache=True, nogil=True)
 def _scan(
     data: NDArray[np.uint8],
     low: int,
@@ -108,22 +132,13 @@ def _scan(
     tokens, slot, shingles, least, told = 0, 0, 0, -1, -1
     place = low
     while place < high:
-        kind = _CLASSES[data[place]]
-        if kind == SPACE:
+        if _CLASSES[data[place]] == SPACE:
             place += 1
             continue
-        start = place
-        value = _BYTES[data[place]]
-        place += 1
-        if kind == WORD:
-            factor = _B
-            while place < high and _CLASSES[data[place]] == WORD:
-                value += _BYTES[data[place]] * factor
-                factor *= _B
-                place += 1
-        starts[tokens], ends[tokens] = start, place
+        starts[tokens] = place
+        place, value = _read_token(data, place, high)
+        ends[tokens] = place
         tokens += 1
-        value = mixed(mixed(value + np.uint64(place - start)))
         if tokens <= k:
             rolled += value * power
             power *= _B
@@ -138,10 +153,7 @@ def _scan(
         recent[current & mask] = shingle
         shingles += 1
         if 0 <= least <= current - window:  # out of the window
-            least = current
-            for back in range(current - 1, current - window, -1):
-                if recent[back & mask] < recent[least & mask]:
-                    least = back
+            least = _least(recent, mask, current, window)
         elif least < 0 or shingle <= recent[least & mask]:
             least = current  # the rightmost on ties
         if current >= window - 1 and least != told:
