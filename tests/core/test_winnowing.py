@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from starsmith.core.hashing import code_tokens, shingles, winnow
 from starsmith.core.winnowing import fingerprints, scan
 
+pytestmark = pytest.mark.slow
+
 texts = st.lists(st.sampled_from(["a", "b", "C1", "_", " ", "\n", ".", "(", "é", "面", "\x00", "\x7f"]), max_size=80)
 
 
-@pytest.mark.slow
 @settings(max_examples=400, derandomize=True, deadline=None)
 @given(texts, st.integers(1, 7), st.integers(1, 9))
 def test_tokens_and_fingerprints_are_those_of_the_definition(parts: list[str], k: int, window: int) -> None:

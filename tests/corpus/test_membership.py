@@ -14,6 +14,8 @@ from starsmith.core.records import swhid_of
 from starsmith.corpus.membership import Membership, ask, contains
 from worlds import MIT, MakeCorpus, Write, source_file
 
+pytestmark = pytest.mark.slow
+
 ROWS = """\
 {"kind": "code", "repository": "https://github.com/Octocat/Hello-World.git", "path": "a.py"}
 {"kind": "code", "repository": "git@gitlab.com:octocat/tools.git", "path": "b.py"}

@@ -28,6 +28,8 @@ from starsmith.provenance.policy import Demands
 from starsmith.provenance.reruns import STAGES, rerun
 from worlds import Write, batch_of, source_file
 
+pytestmark = pytest.mark.slow
+
 Fill = Callable[[artifact.Draft, Sequence[SourceFile]], None]
 
 
@@ -374,7 +376,6 @@ def _change_code(directory: Path) -> None:
     file.write_bytes(canonical(statement))
 
 
-@pytest.mark.slow
 def test_the_command_makes_again_what_can_be(stages: Path) -> None:
     result = ask(stages / "tokens", "--deep", "--json")
 

@@ -15,6 +15,8 @@ from starsmith.provenance.lineage import verify_chain
 from starsmith.provenance.revocation import Search, lift, marks_of, search, set_marks
 from worlds import MakeCorpus, function_text, source_file
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -29,6 +29,8 @@ from starsmith.core.errors import ArtifactError, ConfigError, InputError, Starsm
 from starsmith.core.statement import canonical
 from starsmith.provenance import keys, model_signing, openssh, signing
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -140,7 +142,6 @@ def test_one_signature_is_enough(name: str, signed: Path, public: Path) -> None:
     assert signing.check(signed, public).id == artifact.read(signed).id
 
 
-@pytest.mark.slow
 def test_every_flipped_byte_of_an_openssh_signature_is_found(signed: Path, public: Path) -> None:
     file = signed / "run" / signing.OPENSSH
     content = file.read_bytes()

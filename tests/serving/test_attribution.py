@@ -19,6 +19,8 @@ from starsmith.serving.prompt import editor_request
 from starsmith.serving.service import Job
 from worlds import source_file
 
+pytestmark = pytest.mark.slow
+
 BODY = {"prompt": "x = 1\n", "max_tokens": 2_000}
 
 
@@ -161,7 +163,6 @@ def test_where_the_prompt_is_the_copy_nothing_of_it_goes_on(numbers: Path, strea
     assert [match["blocked"] for match in choice["starsmith"]["attribution"]] == [True]
 
 
-@pytest.mark.slow
 @given(cut=st.integers(0, len(LONG) - 1), ahead=st.sampled_from(["", "x = 1\n", "other(code)\n" * 300]))
 def test_wherever_the_cursor_stands_no_copy_goes_beyond_sixty_four_tokens(numbers: Path, cut: int, ahead: str) -> None:
     engine = ScriptedEngine(LONG[cut:], context_tokens=8_192)
