@@ -6,7 +6,7 @@ as long; a test holds the two equal. Here each byte is looked at once: tokens, s
 Shapes: B bytes, T code tokens, F fingerprints.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -21,8 +21,7 @@ _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31 = np.uint64(27), np.uint64(30), np.uint64(31)
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(NamedTuple):
     """A text as tokens, and its fingerprints."""
 
     starts: NDArray[np.int64]  # (T,) byte offset of each token

@@ -140,6 +140,8 @@ class Attributor:
         if not len(alignments) and not len(grams):
             return []
         grouped = _grouped(alignments.tolist())
+        if len(grouped) == 1 and not len(grams):  # as it is for most copies, and this is on the way to the editor
+            return grouped
         found = _maximal(grouped)
         common = [
             Stretch(start, end, True, count, places)
@@ -259,7 +261,7 @@ def characters_of(content: bytes) -> NDArray[np.int64]:
 
 
 def _grouped(alignments: Sequence[Sequence[int]]) -> list[Stretch]:
-    if len(alignments) == 1:  # as it is for most copies
+    if len(alignments) == 1:
         ((start, end, place, last, document, _),) = alignments
         return [Stretch(start, end, False, 1, ((place, last, document),))]
     groups: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
