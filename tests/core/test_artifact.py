@@ -238,6 +238,13 @@ def test_a_path_without_a_name_is_refused(out: str, tmp_path: Path, monkeypatch:
     assert names(tmp_path) == ["sub"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+@pytest.mark.parametrize("out", ["/proc/new", "/proc/new/deep"])
+def test_a_place_where_no_folder_can_be_made_is_told(out: str) -> None:
+    with pytest.raises(InputError, match="nothing can be written in /proc"):
+        make(Path(out))
+
+
 def test_a_link_to_an_artefact_is_followed(tmp_path: Path) -> None:
     make(tmp_path / "disk" / "a")
     (tmp_path / "a").symlink_to(tmp_path / "disk" / "a")

@@ -6,6 +6,7 @@ import random
 import shutil
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -514,6 +515,98 @@ def test_without_the_sources_rows_are_taken_away_and_what_could_not_be_done_is_t
     assert all(row["swhid"] != stood["swhid"] for row in rows_of(tmp_path / "removed").values())
 
 
+@pytest.mark.parametrize("gone", ["b/near.py", "m1.py", "x.py", "odd\nname.py"])
+def test_without_the_sources_no_list_names_what_goes(gone: str, tmp_path: Path, write: Write) -> None:
+    files = {f"m{number}.py": module(number) for number in range(4)} | {"odd\nname.py": module(9), "z.py": module(9)}
+    files |= {"b/near.py": near_copy(1), "x.py": module(1)}
+    build(tmp_path / "corpus", write(tmp_path / "project", files), licenses={"unlicensed": True})
+    assert dropped(tmp_path / "corpus")["x.py"]["detail"] == "of project:m1.py"  # which went for another itself
+    wanted = [Request("R-1", repository="project", path=gone)]
+
+    removal_alone.run(removal.plan(tmp_path / "corpus", wanted), out=tmp_path / "removed")
+
+    lines = (tmp_path / "removed" / "run" / "dropped.jsonl").read_text().splitlines()
+    assert not [line for line in lines if f"project:{gone}" in line.encode().decode("unicode_escape")]
+    counts = artifact.read(tmp_path / "removed").counts
+    assert drops(artifact.read(tmp_path / "removed")) == Counter(json.loads(line)["reason"] for line in lines)
+    sizes = {path: row["cluster_size"] for path, row in rows_of(tmp_path / "removed").items()}
+    wanted_sizes = {"b/near.py": 3, "odd\nname.py": 2}
+    wanted_sizes["b/near.py"] -= gone in ("m1.py", "x.py")
+    assert sizes == {path: wanted_sizes.get(path, 1) for path in sizes}
+    assert counts["kept"] == len(sizes)
+
+
+def test_without_the_sources_a_damaged_list_is_named(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "corpus", tmp_path / "corpus")
+    file = tmp_path / "corpus" / "run" / "dropped.jsonl"
+    wanted = removal.plan(tmp_path / "corpus", request("one"))
+    for content in ("[", "3\n", '{"repository": "a"}\n', '{"repository": "a", "path": 3, "stage": "", "reason": ""}\n'):
+        file.write_text(content)
+        with pytest.raises(InputError, match=r"dropped\.jsonl"):
+            removal_alone.run(wanted, out=tmp_path / "removed")
+    file.unlink()
+    with pytest.raises(InputError, match="is not there"):
+        removal_alone.run(wanted, out=tmp_path / "removed")
+
+    assert not list(tmp_path.glob("removed*"))
+
+
+def test_what_an_earlier_removal_left_is_marked_too_when_the_requests_grow(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world, tmp_path / "run")
+    run = tmp_path / "run"
+    use = ["--corpus", str(run / "corpus"), "--out", str(run / "new")]
+    first, second = (run / name for name in ("one.toml", "two.toml"))
+    first.write_text('[[request]]\nid = "R-1"\nwho = "one:pkg/"\n')
+    second.write_text(first.read_text() + '[[request]]\nid = "R-2"\nwho = "three"\n')
+    assert CliRunner().invoke(command, ["remove", str(first), *use]).exit_code == 0
+    for name, parent in (("old-model", "corpus"), ("model", "new")):
+        with artifact.create(
+            run / name, kind="model", config=config(), rooms=("core",), parents={"corpus": run / parent}
+        ) as draft:
+            (draft.path / "content").write_text(name)
+
+    again = CliRunner().invoke(command, ["remove", str(first), *use, "--json"])
+    assert again.exit_code == 0
+    assert not (run / "model" / "tainted.json").exists()
+    grown = CliRunner().invoke(command, ["remove", str(second), *use, "--json"])
+
+    assert grown.exit_code == 0
+    assert json.loads((run / "model" / "tainted.json").read_text()) == {"requests": [{"id": "R-2"}]}
+    assert json.loads((run / "old-model" / "tainted.json").read_text())["requests"] == [{"id": "R-1"}, {"id": "R-2"}]
+    assert not (run / "new" / "tainted.json").exists()
+    told = [Path(one["path"]).name for one in json.loads(grown.stdout)["downstream"]]
+    assert sorted(told) == ["corpus", "model", "old-model"]
+
+
+def test_nothing_is_said_to_be_marked_that_is_not(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "corpus", tmp_path / "corpus")  # its sources do not lie beside it
+
+    result = CliRunner().invoke(
+        command, ["remove", "one", "--corpus", str(tmp_path / "corpus"), "--out", str(tmp_path / "new")]
+    )
+
+    assert isinstance(result.exception, InputError)
+    assert "files of" in result.stdout
+    assert "Marked" not in result.stdout
+
+
+def test_marks_that_only_the_sources_give_reason_for_are_told(tmp_path: Path, write: Write) -> None:
+    secrets = "".join(f"PASSWORD_{number} = 'jane{number}.doe@corporation.org'\n" for number in range(30))
+    folder = write(tmp_path / "run" / "project", modules() | {"secret.py": module(60) + secrets})
+    write(tmp_path, {"theirs.py": module(60) + secrets})
+    corpus = tmp_path / "run" / "corpus"
+    build(corpus, folder)
+    what = f"copies_of={tmp_path / 'theirs.py'}"
+    use = ["remove", what, "--corpus", str(corpus), "--id", "R-1"]
+    assert "no file of" in CliRunner().invoke(command, [*use, "--dry-run"]).stdout
+
+    result = CliRunner().invoke(command, [*use, "--out", str(tmp_path / "run" / "new")])
+
+    assert result.exit_code == 0
+    assert "Also marked" in result.stdout
+    assert json.loads((corpus / "tainted.json").read_text()) == {"requests": [{"id": "R-1"}]}
+
+
 def test_the_command_shows_the_plan_and_then_does_it(world: Path, tmp_path: Path) -> None:
     shutil.copytree(world, tmp_path / "run")
     corpus, run = tmp_path / "run" / "corpus", CliRunner().invoke
@@ -579,9 +672,12 @@ def test_the_commands_wrong_uses_are_errors(world: Path, tmp_path: Path) -> None
         ["one"],
         ["one", str(world / "one"), "--without-sources", "--out", str(tmp_path / "new")],
         ["one", "--out", str(world / "corpus")],
+        ["one", "--out", str(world / "corpus" / "new")],
+        ["one", "--out", str(world / "corpus" / "run" / "new"), "--without-sources"],
         ["one", "--downstream", str(tmp_path / "nowhere"), "--dry-run"],
     ]
     for use in uses:
         result = CliRunner().invoke(command, ["remove", *use, "--corpus", str(world / "corpus")])
         assert isinstance(result.exception, InputError), use
     assert not (world / "corpus" / "tainted.json").exists()
+    assert not artifact.verify(world / "corpus")

@@ -88,6 +88,10 @@ def test_requests_are_read_from_every_form_of_file(tmp_path: Path, write: Write)
         ("r.toml", '[[request]]\ncopies_of = "empty.py"\n', "has no code"),
         ("r.toml", '[[request]]\ncopies_of = "r.toml"\nthreshold = 2\n', "threshold = 2"),
         ("r.toml", "[[request]\n", "r.toml"),
+        ("r.toml", "a = " + "[" * 100_000, "r.toml"),
+        ("r.toml", '[[request]]\nwho = "a"\n[[optout]]\nwho = "b"\n', "only .* tables are wanted, not 'optout'"),
+        ("r.toml", '[[request]]\nrepository = "/"\npath = "a.py"\n', "'/' names nothing"),
+        ("r.toml", '[[request]]\nwho = ".git"\n', "names nothing"),
         ("r.jsonl", "[]\n", "is no table"),
         ("r.jsonl", "{\n", "is no JSON"),
         ("r.jsonl", "[" * 100_000, "is no JSON"),
@@ -110,6 +114,12 @@ def test_a_bad_request_is_named_with_what_is_wanted(
 def test_what_is_neither_a_file_nor_a_name_is_an_error(what: str) -> None:
     with pytest.raises(InputError):
         read_requests(what)
+
+
+def test_a_name_that_no_file_can_have_is_still_a_name() -> None:
+    (found,) = read_requests("a" * 300)
+
+    assert found.repository == "a" * 300
 
 
 def test_of_several_originals_each_copy_is_told_of_its_own() -> None:

@@ -94,6 +94,8 @@ def test_canaries_that_were_changed_are_refused(tmp_path: Path) -> None:
         ({"forms": ["word"]}, "no forms of a secret"),
         ({"digits": 1}, "digits=1"),
         ({"digits": 19}, "digits=19"),
+        ({"copies": [0], "each": 10**6}, "1,000,000 canaries are wanted"),
+        ({"seed": -1}, "seed=-1"),
     ],
 )
 def test_canaries_that_make_no_sense_are_refused(values: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -101,6 +103,8 @@ def test_canaries_that_make_no_sense_are_refused(values: dict[str, Any], message
         plant(tmp_path / "out", **values)
     with pytest.raises(ConfigError, match="alternatives=0"):
         ExposureConfig(alternatives=0)
+    with pytest.raises(ConfigError, match="seed=-1"):
+        ExposureConfig(seed=-1)
 
 
 # ---- arithmetic

@@ -23,7 +23,7 @@ from starsmith.core.config import build
 from starsmith.core.errors import ArtifactError, ConfigError, InputError, StarsmithError
 from starsmith.core.hashing import TOKEN
 from starsmith.core.records import HELD_OUT, SourceFile
-from starsmith.evaluation import memorization
+from starsmith.evaluation import canaries, exposure, memorization
 from starsmith.evaluation.canaries import surround
 from starsmith.evaluation.content_classes import header_end, is_data
 from starsmith.evaluation.extraction import Score, Task, scheme_log_probs, score
@@ -166,6 +166,14 @@ def test_the_samples_needed_are_the_fewest_that_reach_the_probability(chance: fl
 def test_a_prompt_that_does_not_fit_the_context_is_refused(network: Transformer) -> None:
     with pytest.raises(InputError, match="have 65 tokens, the model's context has 64"):
         scored(network, [Task([1] * 60, [2] * 5)])
+
+
+def test_a_model_that_gives_no_numbers_is_told(network: Transformer) -> None:
+    with torch.no_grad():
+        network.lm_head.weight.fill_(math.nan)
+
+    with pytest.raises(ArtifactError, match="are no numbers"):
+        scored(network, [Task(PROMPT, [1, 2])])
 
 
 # ---- figures
@@ -446,6 +454,16 @@ def test_the_same_audit_twice_is_the_same_artefact_and_text_is_kept_on_request(w
     assert all(row["text"] for row in pq.read_table(tmp_path / "texts" / memorization.SAMPLES).to_pylist())
 
 
+def test_an_audit_of_another_kind_is_not_written_over(world: Path, tmp_path: Path) -> None:
+    canaries.run(canaries.CanaryConfig(), out=tmp_path / "canaries")
+    made_of = {"model": world / "model", "canaries": tmp_path / "canaries", "corpus": world / "corpus"}
+
+    with pytest.raises(InputError, match="is an artefact, but not a exposure-audit"):
+        exposure.run(exposure.ExposureConfig(), **made_of, out=world / "audit")
+
+    assert (world / "audit" / memorization.RESULTS).is_file()
+
+
 def test_a_control_that_stands_in_the_training_files_is_left_out(
     world: Path, tmp_path: Path, make_corpus: MakeCorpus
 ) -> None:
@@ -518,7 +536,9 @@ def test_a_corpus_without_held_out_files_needs_a_control(
         ({"top_k": 0}, "top_k=0"),
         ({"top_p": 0.0}, "top_p=0.0"),
         ({"probabilities": [1.0]}, "p between 0 and 1"),
+        ({"probabilities": []}, "p between 0 and 1"),
         ({"samples": [0]}, "n from 1"),
+        ({"seed": -1}, "seed=-1"),
         ({"prefix": 3}, "no setting 'prefix'"),
     ],
 )

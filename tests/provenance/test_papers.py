@@ -25,6 +25,7 @@ from starsmith.provenance.papers import export as papers
 pytestmark = pytest.mark.slow
 
 CORPUS_FORMATS = ("dataset-card", "croissant", "spdx", "cyclonedx", "eu-summary", "huggingface")
+AUDITS = ("memorization-audit", "exposure-audit")
 MODEL_FORMATS = ("model-card", "spdx", "cyclonedx", "eu-summary", "huggingface")
 
 
@@ -129,16 +130,17 @@ def test_results_of_a_task_that_is_not_known_are_named_and_not_guessed(run: Path
     assert "0.99" not in card
 
 
-def test_an_audit_is_named(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", AUDITS)
+def test_an_audit_is_named(kind: str, run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     parents = {"model": tmp_path / "run" / "model"}
     out = tmp_path / "run" / "audit"
-    with artifact.create(out, kind="audit", config=Settings(), rooms=("core",), parents=parents) as draft:
+    with artifact.create(out, kind=kind, config=Settings(), rooms=("core",), parents=parents) as draft:
         (draft.path / "audit.json").write_text("{}")
 
     export(tmp_path / "run" / "model", "model-card", tmp_path / "card.md")
 
-    assert "Task audit: audit `" in text_of(tmp_path / "card.md")
+    assert f"Task audit: {kind} `" in text_of(tmp_path / "card.md")
 
 
 def test_a_model_whose_corpus_is_gone_gets_no_paper(run: Path, tmp_path: Path) -> None:
@@ -249,6 +251,52 @@ def test_nothing_is_written_over_and_nothing_into_the_artefact(run: Path, tmp_pa
 
     assert (tmp_path / "mine.md").read_text() == "mine"
     assert artifact.verify(run / "corpus") == []
+
+
+@pytest.mark.parametrize("inside", ["file/card.md", "file/deep/card.md", "loop/card.md", f"{'a' * 300}.md"])
+def test_a_place_where_nothing_can_be_written_is_told(inside: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
+
+    with pytest.raises(InputError, match="nothing can be written to"):
+        export(run / "corpus", "dataset-card", tmp_path / inside)
+
+    assert {place.name for place in tmp_path.iterdir()} == {"file", "loop"}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+@pytest.mark.parametrize("out", ["/proc/new", "/proc/new/deep"])
+def test_a_place_where_no_file_can_be_made_is_told(out: str, run: Path) -> None:
+    with pytest.raises(InputError, match="nothing can be written in /proc"):
+        export(run / "corpus", "dataset-card", Path(out))
+
+
+def test_what_the_provider_says_is_not_cut_and_may_stand_on_several_lines(run: Path, tmp_path: Path) -> None:
+    long = "word " * 200 + "end"
+    text = f'[use]\nsummary = """\nOne line\nand another; {long}"""\n'
+    about = write_about(tmp_path, f'{text}[measures]\nother = "{long}"\n[sources]\ncrawlers = "{long}"\n')
+
+    for kind, form in (("corpus", "dataset-card"), ("model", "model-card"), ("model", "eu-summary")):
+        export(run / kind, form, tmp_path / form, "--about", about)
+
+    for form in ("dataset-card", "model-card"):
+        assert f"\nOne line and another; {long}\n" in text_of(tmp_path / form)
+    assert text_of(tmp_path / "eu-summary").count(long) == 2
+
+
+def test_an_audit_did_not_test_on_the_held_out_files_of_the_corpus(run: Path, about: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "evaluation")
+    parents = {"model": tmp_path / "run" / "model", "corpus": tmp_path / "run" / "corpus"}
+    audit = tmp_path / "run" / "audit"
+    with artifact.create(audit, kind=AUDITS[0], config=Settings(), rooms=("core",), parents=parents) as draft:
+        (draft.path / "audit.json").write_text("{}")
+
+    export(run / "model", "spdx", tmp_path / "evaluated", "--about", about)
+    export(tmp_path / "run" / "model", "spdx", tmp_path / "audited", "--about", about)
+
+    assert "testedOn" in text_of(tmp_path / "evaluated")
+    assert "testedOn" not in text_of(tmp_path / "audited")
 
 
 def test_a_paper_that_fails_leaves_nothing(run: Path, tmp_path: Path) -> None:

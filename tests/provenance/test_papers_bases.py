@@ -197,6 +197,40 @@ def test_an_imported_model_is_passed_on_with_its_own_restrictions(said: About, t
     assert "base_model" not in (tmp_path / "upload" / "README.md").read_text()
 
 
+def test_no_file_of_an_imported_model_is_lost(said: About, tmp_path: Path) -> None:
+    files = {"README.md": CARD, "ORIGINAL_README.md": "of another", "LICENSE.txt": RAIL, "USE_RESTRICTIONS.md": "mine"}
+    base = make_model(tmp_path / "base", imported={"name": "bigexample/base-3b"}, files=files)
+
+    export(base, "huggingface", tmp_path / "upload", about=said)
+
+    texts = {file.name: file.read_text() for file in (tmp_path / "upload").iterdir() if file.suffix in (".md", ".txt")}
+    assert set(files.values()) <= set(texts.values())
+    assert texts["USE_RESTRICTIONS.md"] == "mine"
+    assert FORBIDDEN in texts["BASE_USE_RESTRICTIONS.md"]
+    assert "license_link: LICENSE.txt" in texts["README.md"]
+
+
+def test_the_link_to_the_licence_leads_to_that_of_the_base(said: About, tmp_path: Path) -> None:
+    base = make_model(tmp_path / "base", files={"README.md": CARD, "LICENSE": RAIL})
+    model = make_model(tmp_path / "tuned", parents={"base": base}, files={"LICENSE": "Apache License 2.0\n"})
+
+    export(model, "huggingface", tmp_path / "upload", about=said)
+
+    assert (tmp_path / "upload" / "BASE_LICENSE").read_text() == RAIL
+    assert "license_link: BASE_LICENSE" in (tmp_path / "upload" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("form", [*FORMATS, "eu-summary"])
+def test_a_withdrawn_source_of_a_base_is_told(form: str, said: About, tmp_path: Path) -> None:
+    model = derive(tmp_path, {"README.md": CARD, "LICENSE": RAIL})
+    (tmp_path / "base" / "tainted.json").write_text('{"requests": [{"id": "request-77"}]}')
+
+    taints = export(model, form, tmp_path / "paper", about=said)
+
+    assert taints == ("base bigexample/base-3b: tainted.json names request request-77",)
+    assert "request-77" in written(tmp_path / "paper")
+
+
 def test_restrictions_are_not_given_to_a_model_that_has_none(run: Path, said: About, tmp_path: Path) -> None:
     (tmp_path / "terms.txt").write_text(RAIL)
 

@@ -60,6 +60,17 @@ def test_the_day_of_making_comes_from_the_run_record_where_it_has_one(run: Path,
     assert built == {"2026-01-15T08:00:00Z"}
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:00", "2026-01-15T10:00:00", "soon", "7"])
+def test_a_run_record_that_says_no_time_counts_for_nothing(moment: str, run: Path, about: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "model" / "run" / "times.json").write_text(json.dumps({"finished": moment}))
+
+    export(tmp_path / "run" / "model", "spdx", tmp_path / "bom.json", "--about", about)
+
+    built = [element["builtTime"] for element in graph(tmp_path / "bom.json") if element["type"] == "ai_AIPackage"]
+    assert built == ["2026-02-20T00:00:00Z"]
+
+
 def graph(file: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(file.read_text())["@graph"]
     return found

@@ -37,6 +37,14 @@ def test_a_name_stays_in_its_cell(text: str) -> None:
     assert "|" not in shown.replace("\\\\", "").replace("\\|", "")
 
 
+@given(TEXTS)
+def test_prose_is_one_paragraph_and_breaks_no_table(text: str) -> None:
+    shown = markdown.prose(text)
+
+    assert len(shown.splitlines()) <= 1
+    assert "|" not in shown.replace("\\\\", "").replace("\\|", "")
+
+
 @given(st.text("`a\n", max_size=40))
 def test_nothing_ends_a_block_of_text_early(text: str) -> None:
     first, *inner, last = markdown.fenced(text).splitlines()

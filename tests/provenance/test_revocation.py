@@ -1,9 +1,11 @@
 """All that was made from something withdrawn is found and marked, once and for good, by ids alone."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -74,7 +76,11 @@ def test_marks_name_the_requests_and_an_index_the_documents(run: Path) -> None:
     marked = {path.parent.name: json.loads(path.read_text()) for path in run.glob("*/t*ed.json")}
     tombstones = json.loads((run / "index" / "tombstones.json").read_text())
     assert marked == {key: {"requests": [{"id": "R-1"}]} for key in MADE_FROM_IT - {"index"}}
-    assert tombstones == {"requests": [{"id": "R-1"}], "documents": sorted([rows.index("1.py"), rows.index("3.py")])}
+    assert tombstones == {
+        "requests": [{"id": "R-1"}],
+        "corpus": artifact.read(run / "corpus").id,
+        "documents": sorted([rows.index("1.py"), rows.index("3.py")]),
+    }
 
 
 def test_verify_tells_of_them(run: Path) -> None:
@@ -95,8 +101,8 @@ def test_marks_grow_and_setting_one_again_changes_nothing(run: Path) -> None:
 
     mark = json.loads((run / "index" / "tombstones.json").read_text())
     assert (again, more) == (0, len(MADE_FROM_IT))
-    assert mark == {"requests": [{"id": "R-1"}, {"id": "R-2"}], "documents": [1, 2]}
-    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
+    assert (mark["requests"], mark["documents"]) == ([{"id": "R-1"}, {"id": "R-2"}], [1, 2])
+    assert not list(run.glob("*/run/t*ed.json*")) + list(run.glob("*/run/tomb*"))
 
 
 def test_a_mark_is_lifted_from_what_was_made_anew_without_it(run: Path) -> None:
@@ -129,7 +135,44 @@ def test_an_interruption_leaves_whole_marks_and_the_next_run_ends_it(
     assert all(json.loads(path.read_text())["requests"] for path in run.glob("*/t*s.json") if path.name != "times.json")
 
     assert withdraw(run, "R-1") == len(MADE_FROM_IT) - 2
-    assert not list(run.glob(".*"))
+    assert not list(run.glob("*/run/tainted.json*"))
+
+
+def test_an_artefact_of_the_longest_name_is_marked_too(run: Path) -> None:
+    long = (run / "model").rename(run / ("m" * 255))
+
+    withdraw(run, "R-1")
+
+    assert json.loads((long / "tainted.json").read_text()) == {"requests": [{"id": "R-1"}]}
+
+
+def test_an_index_made_again_of_the_corpus_keeps_its_rows_and_one_of_another_is_not_joined_with_them(run: Path) -> None:
+    withdraw(run, "R-1")
+    index.run(index.IndexConfig(window=9), corpus=run / "corpus", out=run / "index")
+    withdraw(run, "R-2", paths=("2.py",))
+    assert json.loads((run / "index" / "tombstones.json").read_text())["documents"] == [1, 2]
+
+    index.run(index.IndexConfig(), corpus=run / "other", out=run / "index")
+
+    with pytest.raises(ArtifactError, match="rows of another corpus") as caught:
+        set_marks(marks_of(search(run / "other"), ["R-3"], set()))
+    assert "R-1, R-2, R-3" in caught.value.hint
+
+
+def test_a_folder_that_one_may_not_look_into_is_passed_over(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far" / "closed").mkdir(parents=True)
+    status = os.stat
+
+    def stat(path: str | Path, *rest: Any, **options: Any) -> os.stat_result:
+        if "closed/" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return status(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+
+    assert names(search(run / "corpus", [tmp_path / "far"])) == MADE_FROM_IT
 
 
 def test_what_lies_elsewhere_is_found_where_one_says(run: Path, tmp_path: Path) -> None:
@@ -193,8 +236,13 @@ def test_a_mark_that_is_a_link_is_not_followed(run: Path, tmp_path: Path) -> Non
 
 
 def test_an_index_without_its_documents_is_named(run: Path) -> None:
-    (run / "index" / "documents.parquet").write_bytes(b"none")
+    place = run / "index" / "documents.parquet"
+    rows = pq.read_table(place)
+    place.write_bytes(b"none")
+    with pytest.raises(ArtifactError, match=r"documents\.parquet cannot be read"):
+        withdraw(run, "R-1")
 
+    pq.write_table(rows.drop_columns(["swhid"]), place)
     with pytest.raises(ArtifactError, match=r"documents\.parquet cannot be read"):
         withdraw(run, "R-1")
 

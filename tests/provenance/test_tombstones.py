@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError
 from starsmith.provenance.attribution import Attributor
 from starsmith.provenance.tombstones import RECHECK_S
@@ -77,3 +78,28 @@ def test_a_damaged_file_is_an_error_that_names_it(content: str, make_index: Make
 
     with pytest.raises(ArtifactError, match=r"tombstones\.json"):
         Attributor.open(index)
+
+
+def test_a_damaged_file_is_an_error_each_time_and_not_every_other(make_index: MakeIndex) -> None:
+    index = make_index([FIRST, SECOND], ngram_tokens=6, window=4)
+    attributor = Attributor.open(index)
+    (index / "tombstones.json").write_text("[")
+    time.sleep(2 * RECHECK_S)
+
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match=r"tombstones\.json"):
+            attributor.attribute(FIRST)
+
+
+def test_rows_of_another_corpus_are_not_taken_for_rows_of_this_one(make_index: MakeIndex) -> None:
+    index, other = (make_index(texts, ngram_tokens=6, window=4) for texts in ([FIRST, SECOND], [SECOND, FIRST]))
+    corpora = [artifact.read(one).parents[0].id for one in (index, other)]
+
+    place = bury(index, [0])
+    place.write_text(json.dumps({**json.loads(place.read_text()), "corpus": corpora[0]}))
+    assert paths(Attributor.open(index), FIRST) == []
+    place.write_text(json.dumps({**json.loads(place.read_text()), "corpus": corpora[1]}))
+
+    with pytest.raises(ArtifactError, match="rows of another corpus") as caught:
+        Attributor.open(index)
+    assert "take it away" in caught.value.hint

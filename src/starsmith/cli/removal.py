@@ -1,6 +1,8 @@
 """`starsmith corpus remove`: what goes is shown, marked downstream at once, and left out of a new corpus."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from starsmith.cli.options import DIRECTORY
 if TYPE_CHECKING:
     from starsmith.corpus.origins import Removed
     from starsmith.corpus.removal import Plan
+    from starsmith.corpus.removal_requests import Request
     from starsmith.provenance.revocation import Mark, Search
 
 SHOWN = 20  # rows of a table
@@ -48,7 +51,7 @@ def remove(
     them gives. SOURCES are given only if they moved: then all of them. The same command ends interrupted work.
     """
     from starsmith.core.errors import InputError
-    from starsmith.corpus import origins, removal, removal_alone
+    from starsmith.corpus import removal, removal_alone
     from starsmith.corpus.removal_requests import read_requests
     from starsmith.provenance import revocation
 
@@ -58,53 +61,89 @@ def remove(
         raise InputError("--without-sources and SOURCES exclude each other", hint="leave one of them out")
     if out is not None:
         removal.check_place(directory, out)
-    plan = removal.plan(directory, read_requests(requests, name=name))
-    found = revocation.search(directory, downstream, before=origins.read_past(directory).corpora)
-    marks = revocation.marks_of(found, plan.ids, {one.key for one in plan.documents}) if plan.documents else []
+    kin = _kin_of(directory, read_requests(requests, name=name), downstream)
+    plan, unknown = kin[0].plan, kin[0].found.unknown
+    marks = [mark for one in kin for mark in one.marks()]
     if not as_json:
         _print_plan(plan)
-        _print_marks(marks, found, "To be marked" if dry_run else "Marked")
     outcome: dict[str, Any] = {}
     if out is not None and not dry_run:
-        if without_sources:
-            revocation.set_marks(marks)
-            missing = removal_alone.run(plan, out=out)
-            outcome = {"out": str(out), "not_readmitted": [vars(one) for one in missing]}
+        prepared = None if without_sources else removal.prepare(plan, sources, out=out)
+        revocation.set_marks(marks)  # before the long work: what is withdrawn is not served meanwhile
+        outcome["out"] = str(out)
+    if not as_json:
+        _print_marks(marks, unknown, "Marked" if outcome else "To be marked")
+    if out is not None and not dry_run:
+        if prepared is None:
+            outcome["not_readmitted"] = [vars(one) for one in removal_alone.run(plan, out=out)]
         else:
-            prepared = removal.prepare(plan, sources, out=out)
-            revocation.set_marks(marks)  # before the long work: what is withdrawn is not served meanwhile
             removed = removal.run(prepared)
-            outcome = {"out": str(out), "removed": [vars(one) for one in removed]}
-            marks = _mark_more(plan, removed, found, out)
+            outcome["removed"] = [vars(one) for one in removed]
+            more = [mark for one in kin for mark in one.marks_by_sources(removed, out) if mark not in marks]
+            revocation.set_marks(more)
+            marks = [mark for mark in (*marks, *more) if mark.artefact.path != out.resolve()]  # it is another by now
+            if not as_json:
+                _print_marks(more, (), "Also marked")
         revocation.lift(out, plan.removals.ids)  # of the corpus that was here before
         outcome["came_in"] = [f"{repository}:{path}" for repository, path in removal.came_in(directory, out)]
     if as_json:
-        _print_json(plan, marks, found, outcome)
+        _print_json(plan, marks, unknown, outcome)
     elif outcome:
         _print_outcome(plan, outcome)
 
 
-def _mark_more(plan: "Plan", removed: "list[Removed]", found: "Search", out: Path) -> "list[Mark]":
-    """Also what only the sources showed: copies that are none any more once secrets are taken out of them."""
-    from starsmith.corpus import removal
+@dataclass(frozen=True)
+class _Kin:
+    """A corpus, what of it goes, and what was made from it."""
+
+    plan: "Plan"
+    found: "Search"
+
+    def marks(self) -> "list[Mark]":
+        """By what the corpus shows."""
+        from starsmith.provenance import revocation
+
+        documents = {one.key for one in self.plan.documents}
+        return revocation.marks_of(self.found, self.plan.ids, documents) if documents else []
+
+    def marks_by_sources(self, removed: "list[Removed]", out: Path) -> "list[Mark]":
+        """Also by what only the sources showed: copies that are none any more once secrets are taken out of them."""
+        from starsmith.corpus import removal
+        from starsmith.provenance import revocation
+
+        if self.plan.corpus.resolve() == out.resolve():  # it was here before
+            return []
+        documents, ids = {one.key for one in self.plan.documents}, list(self.plan.ids)
+        gone = {(one.repository, one.path, one.swhid): one.ids for one in removed}
+        for key in removal.identities(self.plan.corpus):
+            if key in gone and key not in documents:
+                documents.add(key)
+                ids += gone[key]
+        return revocation.marks_of(self.found, ids, documents) if documents else []
+
+
+def _kin_of(directory: Path, requests: "tuple[Request, ...]", downstream: tuple[Path, ...]) -> list[_Kin]:
+    """The corpus, and those that earlier removals made of it, or of one before it: they have most of what it has."""
+    from starsmith.corpus import origins, removal
     from starsmith.provenance import revocation
 
-    documents, ids = {one.key for one in plan.documents}, list(plan.ids)
-    gone = {(one.repository, one.path, one.swhid): one.ids for one in removed}
-    for key in removal.identities(plan.corpus):
-        if key in gone:
-            documents.add(key)
-            ids += gone[key]
-    marks = revocation.marks_of(found, ids, documents) if documents else []
-    marks = [mark for mark in marks if mark.artefact.path != out.resolve()]  # it is another one by now
-    revocation.set_marks(marks)
-    return marks
+    artefacts = revocation.artefacts(directory, downstream)
+    before = origins.read_past(directory).corpora
+    ids = {artefacts[directory.resolve()].id, *before}
+    kin = [_Kin(removal.plan(directory, requests), revocation.search(directory, among=artefacts, before=before))]
+    for path, manifest in artefacts.items():
+        if manifest.kind == "corpus" and manifest.id not in ids and not ids.isdisjoint(origins.read_past(path).corpora):
+            kin.append(_Kin(removal.plan(path, requests), revocation.search(path, among=artefacts)))
+    return kin
 
 
-def _print_json(plan: "Plan", marks: "list[Mark]", found: "Search", outcome: dict[str, Any]) -> None:
-    downstream = [{"path": str(mark.artefact.path), "kind": mark.artefact.kind, "mark": mark.name} for mark in marks]
-    unknown = [str(path) for path in found.unknown]
-    click.echo(json.dumps({**plan.to_json(), "downstream": downstream, "unknown": unknown, **outcome}, indent=2))
+def _print_json(plan: "Plan", marks: "list[Mark]", unknown: Sequence[Path], outcome: dict[str, Any]) -> None:
+    downstream = {
+        mark.artefact.path: {"path": str(mark.artefact.path), "kind": mark.artefact.kind, "mark": mark.name}
+        for mark in marks
+    }
+    told = {"downstream": list(downstream.values()), "unknown": list(map(str, unknown))}
+    click.echo(json.dumps({**plan.to_json(), **told, **outcome}, indent=2))
 
 
 def _print_plan(plan: "Plan") -> None:
@@ -131,13 +170,13 @@ def _print_plan(plan: "Plan") -> None:
         click.echo(f"{_files(len(plan.left_out))} more named in the list of what was left out: no longer named")
 
 
-def _print_marks(marks: "list[Mark]", found: "Search", what: str) -> None:
+def _print_marks(marks: "list[Mark]", unknown: Sequence[Path], what: str) -> None:
     from starsmith.core.console import note, table
 
     if marks:
-        rows = [(mark.artefact.kind, mark.artefact.path, mark.name) for mark in marks]
+        rows = list(dict.fromkeys((mark.artefact.kind, mark.artefact.path, mark.name) for mark in marks))
         table(f"{what} with the ids of the requests", ("kind", "artefact", "mark"), rows)
-    for path in found.unknown:
+    for path in unknown:
         note(f"{path}: what it was made from is not there, so nobody can tell whether to mark it")
 
 

@@ -267,9 +267,9 @@ def _make_run_directory(draft: Draft) -> None:
     try:
         draft.run.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise InputError(
-            f"{draft.path.parent} is not a directory, so nothing can be written there", hint="give another --out"
-        ) from None
+        raise InputError(f"{draft.path.parent} is not a directory to write in", hint="give another --out") from None
+    except FileNotFoundError:  # such as /proc, whose folders are not made by users
+        raise InputError(f"nothing can be written in {draft.path.parent}", hint="give another --out") from None
 
 
 def _can_resume(partial: Path, lineage: dict[str, Any]) -> bool:

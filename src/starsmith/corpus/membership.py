@@ -36,9 +36,8 @@ _COPY = b'duplicate", "detail": '  # in a line of run/dropped.jsonl: the end of 
 _REPOSITORY = b'{"repository": "'
 _PATH = b'", "path": "'
 _SWHID = b'"swhid": "'
-_LINE_END, _SMALL = np.uint8(10), np.uint8(0x20)  # a capital letter with this bit is a small one
+_SMALL = np.uint8(0x20)  # a capital letter with this bit is a small one
 _LIKENESS = re.compile(r", Jaccard ([0-9.]{1,9})$")
-
 _SHARD = re.compile(r"shards/[^/]+\.parquet")
 _THREADS = 4  # more shards at once gain nothing: the rest is Python
 
@@ -62,14 +61,19 @@ class Question:
 
     def holds_for(self, repository: str) -> bool:
         """True when the owner or repository that is asked after has this one."""
-        # The comparison costs ten times as much as the look, and most are somebody else's.
-        if repository.isascii() and not self._trace.search(repository):
-            return False
-        return self.names.match(repository, "", "") is not None
+        if (known := self._known.get(repository)) is None:  # a repository has many files, in many row groups
+            # The comparison costs ten times as much as the look, and most are somebody else's.
+            may_hold = not repository.isascii() or self._trace.search(repository) is not None
+            known = self._known[repository] = may_hold and self.names.match(repository, "", "") is not None
+        return known
 
     def may_hold_in(self, names: bytes) -> bool:
         """False when no repository among these bytes, names one after the other, can be meant."""
         return not (names.isascii() and self.last_name.isascii()) or _folded(self.last_name.encode()) in _folded(names)
+
+    @cached_property
+    def _known(self) -> dict[str, bool]:
+        return {}
 
     @cached_property
     def _trace(self) -> re.Pattern[str]:
@@ -140,7 +144,7 @@ def ask(what: str) -> Question:
     """
     if _IS_PATH.fullmatch(what):
         return _ask_for_file(what)
-    is_file = Path(what).is_file() if "\0" not in what else False
+    is_file = os.path.isfile(what)  # noqa: PTH113 Path.is_file raises for a name that is too long
     try:
         target = parse_who(Entry(what, "", "", ""))
     except InputError:
@@ -224,19 +228,20 @@ def _matching_rows(shard: Path, question: Question) -> NDArray[np.int64]:
         chunks = file.read(["repository"], use_threads=False)["repository"].chunks
     found, first = [np.zeros(0, np.int64)], 0
     for chunk in chunks:
-        if wanted := _codes(chunk.dictionary, question):
+        if (wanted := _codes(chunk.dictionary, question)).any():
             indices = pc.fill_null(chunk.indices, -1) if chunk.null_count else chunk.indices
-            found.append(first + np.flatnonzero(np.isin(_numbers(indices, np.int32), wanted)))
+            found.append(first + np.flatnonzero(wanted[_numbers(indices, np.int32)]))
         first += len(chunk)
     return np.concatenate(found)
 
 
-def _codes(names: pa.Array, question: Question) -> list[int]:
-    """The numbers of those names in a dictionary that are asked after."""
+def _codes(names: pa.Array, question: Question) -> NDArray[np.bool_]:
+    """(N + 1,) true for those names in a dictionary that are asked after; the last is for a row without a name."""
+    wanted = np.zeros(len(names) + 1, np.bool_)
     content = names.buffers()[2]
-    if content is None or not question.may_hold_in(content.to_pybytes()):
-        return []
-    return [code for code, name in enumerate(names.to_pylist()) if name is not None and question.holds_for(name)]
+    if content is not None and question.may_hold_in(content.to_pybytes()):
+        wanted[:-1] = [name is not None and question.holds_for(name) for name in names.to_pylist()]
+    return wanted
 
 
 # `pa.scalar` and `Array.to_numpy` load pandas the first time: 0.3 s, ten times what a look-up takes.
@@ -363,25 +368,20 @@ class _Lines:
 
     def of(self, chunk: bytes) -> Iterator[bytes]:
         """The lines of a chunk, in their order."""
-        content = np.frombuffer(chunk, np.uint8)
-        np.bitwise_or(content, _SMALL, out=np.frombuffer(self._folded, np.uint8)[: len(chunk)])
-        places = np.array(sorted(self._places(len(chunk))), np.int64)
-        if not len(places):
-            return
-        ends = np.append(np.flatnonzero(content == _LINE_END), len(chunk))
-        numbers, firsts = np.unique(np.searchsorted(ends, places), return_index=True)  # a line may have several
-        starts = np.append(0, ends + 1)[numbers]
-        for start, end, place in zip(starts.tolist(), ends[numbers].tolist(), places[firsts].tolist(), strict=True):
-            is_before = not self._before or place < chunk.find(self._before, start, end)
-            if is_before and chunk.find(_COPY, start, end) >= 0:
-                yield chunk[start:end]
+        np.bitwise_or(np.frombuffer(chunk, np.uint8), _SMALL, out=np.frombuffer(self._folded, np.uint8)[: len(chunk)])
+        ends = dict(line for needle in self._needles for line in self._having(needle, chunk))
+        yield from (chunk[start : ends[start]] for start in sorted(ends))
 
-    def _places(self, size: int) -> Iterator[int]:
-        for needle in self._needles:
-            place = self._folded.find(needle, 0, size)
-            while place >= 0:
-                yield place
-                place = self._folded.find(needle, place + len(needle), size)
+    def _having(self, needle: bytes, chunk: bytes) -> Iterator[tuple[int, int]]:
+        """(start, end) of the lines of copies that have a needle where it must stand."""
+        place = self._folded.find(needle, 0, len(chunk))
+        while place >= 0:
+            start, end = chunk.rfind(b"\n", 0, place) + 1, chunk.find(b"\n", place)
+            end = end if end >= 0 else len(chunk)
+            before = chunk.find(self._before, start, end) if self._before else end
+            if place < before and chunk.find(_COPY, start, end) >= 0:
+                yield start, end
+            place = self._folded.find(needle, end + 1, len(chunk))  # a line is told once, however often it has it
 
 
 def _folded(content: bytes) -> bytes:

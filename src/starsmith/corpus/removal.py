@@ -156,6 +156,8 @@ def check_place(corpus: Path, out: Path) -> None:
     """The old corpus is not written over: it is what the marks downstream speak of."""
     if out.resolve() == corpus.resolve():
         raise InputError(f"{out} is the corpus itself, which stays until you delete it", hint="give another --out")
+    if out.resolve().is_relative_to(corpus.resolve()):
+        raise InputError(f"{out} lies in the corpus that it is to be made from", hint="give another --out")
 
 
 def came_in(before: Path, after: Path) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ from starsmith.corpus.removal import Plan, check_place, settings_of
 from starsmith.corpus.secrets import IP_ADDRESS
 from starsmith.corpus.stages import STAGE_NAMES
 
-_OF = re.compile(r"of (.*?)(?:, Jaccard [0-9.]{1,9})?")
+_OF = re.compile(r"of (.*?)(?:, Jaccard [0-9.]{1,9})?", re.DOTALL)  # a path may have line breaks in it
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,12 @@ def run(plan: Plan, *, out: Path) -> list[NotReadmitted]:
         raise InputError(f"nothing of {plan.corpus} would be left", hint="delete it, and what was made from it")
     roles = {parent.role for parent in manifest.parents}
     parents = {role: artifact.parent_directory(plan.corpus, role) for role in sorted(roles)}
+    listed = list(_rows(plan.corpus / artifact.RUN / "dropped.jsonl"))
     with artifact.create(out, kind="corpus", config=config, rooms=("core", "corpus"), parents=parents) as draft:
         draft.filters += manifest.filters
         draft.counts.update(manifest.counts)
-        _copy_shards(plan, draft)
-        dropped, missing = _copy_list(plan, draft)
+        _copy_shards(plan, listed, draft)
+        dropped, missing = _copy_list(plan, listed, draft)
         for name in [name for name in draft.counts if name.startswith("dropped_")]:
             del draft.counts[name]
         draft.counts.update(Counter(f"dropped_{row['reason']}" for row in dropped))
@@ -65,10 +66,12 @@ def run(plan: Plan, *, out: Path) -> list[NotReadmitted]:
     return missing
 
 
-def _copy_shards(plan: Plan, draft: artifact.Draft) -> None:
+def _copy_shards(plan: Plan, listed: list[dict[str, Any]], draft: artifact.Draft) -> None:
     """Write the rows that stay, and take the others off the counts."""
     gone = {document.key for document in plan.documents}
-    lost = Counter(_other(row.reason, row.detail) for row in plan.left_out)
+    near = {_name(row): other for row in listed if (other := _other(row["reason"], row.get("detail", "")))}
+    others = (_other(row.reason, row.detail) for row in plan.left_out)
+    lost = Counter(near.get(other, other) for other in others)  # what went for a near-duplicate counts where that does
     number = 0
     for shard in sorted((plan.corpus / "shards").glob("*.parquet")):
         with pq.ParquetFile(shard, page_checksum_verification=True) as file:
@@ -117,20 +120,25 @@ def _counts_of(row: dict[str, Any]) -> Counter[str]:
     return found
 
 
-def _copy_list(plan: Plan, draft: artifact.Draft) -> tuple[list[dict[str, Any]], list[NotReadmitted]]:
+def _copy_list(
+    plan: Plan, listed: list[dict[str, Any]], draft: artifact.Draft
+) -> tuple[list[dict[str, Any]], list[NotReadmitted]]:
     """Write the list of what was left out without what goes; the copies of what goes are told."""
-    listed = plan.corpus / artifact.RUN / "dropped.jsonl"
-    if not listed.is_file():
-        raise InputError(f"{listed} is not there, so what was left out is not known", hint="restore it")
     named = {(one.repository, one.path) for one in plan.left_out}
-    gone = {f"{document.repository}:{document.path}" for document in plan.documents}
+    gone = {f"{one.repository}:{one.path}" for one in plan.documents}
+    gone |= {f"{repository}:{path}" for repository, path in named}
+    copies = {_name(row): row for row in listed if _name(row) in gone and _other(row["reason"], row.get("detail", ""))}
     rows: list[dict[str, Any]] = []
     missing: list[NotReadmitted] = []
     with (draft.run / "dropped.jsonl").open("w", encoding="utf-8") as written:
-        for row in _rows(listed):
+        for row in listed:
             if (row["repository"], row["path"]) in named:
                 continue
-            if _other(row["reason"], row.get("detail", "")) in gone:
+            other = _other(row["reason"], row.get("detail", ""))
+            if between := copies.get(other):  # both went for a third, by the one that goes
+                row = {**row, **{key: between[key] for key in ("stage", "reason", "detail")}}
+                other = _other(row["reason"], row["detail"])
+            if other in gone:
                 missing.append(NotReadmitted(row["repository"], row["path"]))
                 row = {**row, "detail": "of a file that was removed"}
             rows.append(row)
@@ -138,14 +146,24 @@ def _copy_list(plan: Plan, draft: artifact.Draft) -> tuple[list[dict[str, Any]],
     return rows, missing
 
 
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['repository']}:{row['path']}"
+
+
 def _rows(listed: Path) -> Iterator[dict[str, Any]]:
+    if not listed.is_file():
+        raise InputError(f"{listed} is not there, so what was left out is not known", hint="restore it")
     with listed.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
                 raise InputError(f"{listed} is damaged", hint="restore it") from None
-            if not isinstance(row, dict) or not {"repository", "path", "stage", "reason"} <= row.keys():
+            if (
+                not isinstance(row, dict)
+                or not {"repository", "path", "stage", "reason"} <= row.keys()
+                or not all(isinstance(value, str) for value in row.values())
+            ):
                 raise InputError(f"{listed} has a line that lists no file", hint="restore it")
             yield row
 

@@ -13,6 +13,7 @@ it too.
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -131,7 +132,7 @@ def read_requests(what: str, *, name: str | None = None) -> tuple[Request, ...]:
     if mark and key.strip() == COPIES:
         return (_request({"id": name, COPIES: value.strip()}, "the request", Path()),)
     path = Path(what)
-    if "\0" not in what and path.is_file():
+    if os.path.isfile(what):  # noqa: PTH113 Path.is_file raises for a name that is too long
         if name is not None:
             raise InputError(f"{what} is a file of requests, which have ids of their own", hint="leave out --id")
         return _read_file(path)
@@ -158,12 +159,14 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         return
     if path.suffix.lower() == ".toml":
         try:
-            tables = tomllib.loads(optouts.load(path)).get("request")
-        except tomllib.TOMLDecodeError as error:
+            document = tomllib.loads(optouts.load(path))
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise InputError(f"{path}: {error}", hint=HINT) from None
-        if tables is not None:
+        if (tables := document.pop("request", None)) is not None:
             if not isinstance(tables, list):
                 raise InputError(f"{path}: request is no list of tables", hint=HINT)
+            if document:  # a request under another name would be passed over, and nobody told
+                raise InputError(f"{path}: only [[request]] tables are wanted, not {next(iter(document))!r}", hint=HINT)
             yield from ((f"{path} request {number}", table) for number, table in enumerate(tables, 1))
             return
     for entry in optouts.read_entries(path):
@@ -193,7 +196,9 @@ def _request(row: Mapping[str, Any], place: str, folder: Path) -> Request:
             f"{place} has {', '.join(row) or 'nothing'}, wanted is one of who, repository, {COPIES}", hint=HINT
         )
     if (name := row.get("id")) is not None and not _ID.fullmatch(name):
-        raise InputError(f"{place}: id {name!r} is none", hint="up to 100 of A-Z a-z 0-9 _ . : # / -, a letter first")
+        raise InputError(
+            f"{place}: id {name!r} is none", hint="up to 100 of A-Z a-z 0-9 _ . : # / -, a letter or digit first"
+        )
     if kinds == [COPIES]:
         return _copies_request(row, place, folder)
     if kinds == ["who"]:
@@ -203,6 +208,8 @@ def _request(row: Mapping[str, Any], place: str, folder: Path) -> Request:
             raise InputError(error.message.removeprefix("opt-out list "), hint=HINT) from None
     else:
         target = optouts.Target(optouts.plain_name(row["repository"]), row.get("path", "").removeprefix("/"))
+    if not (target.repository or target.swhid):
+        raise InputError(f"{place}: {row[kinds[0]]!r} names nothing", hint=HINT)
     return Request(name or _digest(*vars(target).values()), target.repository, target.path, target.swhid)
 
 

@@ -19,6 +19,7 @@ from starsmith.core.errors import ArtifactError, ConfigError
 
 CANARIES, FILES = "canaries.json", "files"
 MOST_COPIES = 1_000_000
+MOST_CANARIES = 1_000  # each is ranked among many others, and told apart from all
 KEY_CHARACTERS = 32
 LINES_IN_A_FILE = 4  # fewer files are added to the corpus than copies
 LICENSE = "# SPDX-License-Identifier: CC0-1.0\n\n\n"
@@ -56,6 +57,10 @@ class CanaryConfig:
             )
         if (copies := sum(self.copies) * self.each * len(self.forms)) > MOST_COPIES:
             raise ConfigError(f"{copies:,} copies would be written, at most {MOST_COPIES:,} are", hint="lower copies")
+        if (canaries := len(self.copies) * self.each * len(self.forms)) > MOST_CANARIES:
+            raise ConfigError(
+                f"{canaries:,} canaries are wanted, at most {MOST_CANARIES:,} are made", hint="lower each"
+            )
         if not self.forms or set(self.forms) - set(FORMS) or len(set(self.forms)) < len(self.forms):
             raise ConfigError(f"forms={list(self.forms)}: no forms of a secret", hint=f"known: {', '.join(FORMS)}")
         if not 1 <= self.digits <= 18 or 10**self.digits < 4 * self.each * len(self.copies):
@@ -63,6 +68,8 @@ class CanaryConfig:
                 f"digits={self.digits}: must be from 1 to 18, and give four numbers for each canary",
                 hint="the default is 8",
             )
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more", hint="the default is 0")
 
 
 @dataclass(frozen=True)

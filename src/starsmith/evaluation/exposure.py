@@ -47,6 +47,8 @@ class ExposureConfig:
             raise ConfigError(
                 f"alternatives={self.alternatives}: must be from 1 to {MOST_ALTERNATIVES:,}", hint="the default is 1023"
             )
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more", hint="the default is 0")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def run(config: ExposureConfig, *, model: Path, canaries: Path, corpus: Path, ou
     network = load_network(model, tokenizer)
     rooms = ("core", "evaluation", "inference", "model", "tokenizer")
     parents = {"model": model, "canaries": canaries, "corpus": corpus}
-    with artifact.create(out, kind="audit", config=config, rooms=rooms, parents=parents) as draft:
+    with artifact.create(out, kind="exposure-audit", config=config, rooms=rooms, parents=parents) as draft:
         texts = (file.text for file in read_files(corpus, split=TRAIN))
         counts = count_lines(texts, [canary.before + canary.secret for canary in planted])
         if not any(counts):

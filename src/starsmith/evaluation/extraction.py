@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from starsmith.core.errors import InputError
+from starsmith.core.errors import ArtifactError, InputError
 from starsmith.inference.engine import SamplingParams
 from starsmith.model.transformer import Transformer
 
@@ -62,12 +62,16 @@ def score(
     if (longest := max((len(task) for task in tasks), default=0)) > context:
         raise InputError(
             f"a prompt and its truth have {longest} tokens, the model's context has {context}",
-            hint="lower memorization.prefix_tokens or memorization.suffix_tokens",
+            hint="ask for less at once, or give a model with a longer context",
         )
     scores: list[Score | None] = [None] * len(tasks)
     for places in _batches(tasks):
         chosen = [tasks[place] for place in places]
         for place, found in zip(places, _score_batch(model, chosen, params), strict=True):
+            if math.isnan(found.log_prob):
+                raise ArtifactError(
+                    "the model's probabilities are no numbers", hint="its training diverged: train it again"
+                )
             scores[place] = found
         advance(len(places))
     return [found for found in scores if found is not None]

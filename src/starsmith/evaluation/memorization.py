@@ -112,11 +112,17 @@ class MemorizationConfig:
                 f"temperature={self.temperature}, top_k={self.top_k}: must be above 0; greedy is reported anyway",
                 hint="the defaults are 1.0 and 40",
             )
-        if not self.samples or min(self.samples) < 1 or not all(0 < p < 1 for p in self.probabilities):
+        if (
+            not (self.samples and self.probabilities)
+            or min(self.samples) < 1
+            or not all(0 < p < 1 for p in self.probabilities)
+        ):
             raise ConfigError(
                 f"samples={list(self.samples)}, probabilities={list(self.probabilities)}: n from 1, p between 0 and 1",
                 hint="the defaults are [1, 10, 100, 1000] and [0.1, 0.5, 0.9]",
             )
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: must be 0 or more", hint="the default is 0")
         _ = self.scheme
 
     @property
@@ -191,7 +197,7 @@ def run(config: MemorizationConfig, *, model: Path, corpus: Path, out: Path, con
     check_context(config, network.config.max_position_embeddings)
     rooms = ("core", "evaluation", "inference", "model", "tokenizer")
     parents = {"model": model, "corpus": corpus, **({"control": control} if control else {})}
-    with artifact.create(out, kind="audit", config=config, rooms=rooms, parents=parents) as draft:
+    with artifact.create(out, kind="memorization-audit", config=config, rooms=rooms, parents=parents) as draft:
         drawn = _draw(config, tokenizer, corpus, control)
         places = _places(corpus, drawn)
         sides = _score(config, network, drawn, places, control)

@@ -55,26 +55,38 @@ class Mark:
     documents: tuple[int, ...] = ()  # rows of an index
 
 
-def search(origin: Path, places: Sequence[Path] = (), *, before: Sequence[str] = ()) -> Search:
-    """What was made from the artefact at `origin`: beside it, and anywhere below `places`.
+def search(
+    origin: Path,
+    places: Sequence[Path] = (),
+    *,
+    before: Sequence[str] = (),
+    among: Mapping[Path, artifact.Manifest] | None = None,
+) -> Search:
+    """What was made from the artefact at `origin`: beside it, and anywhere below `places`; or else among these.
 
     before  ids of artefacts that had it too: those that the one at `origin` took the place of
     """
     withdrawn = artifact.read(origin)
-    candidates = {origin.resolve(): withdrawn}
-    for place in places:
-        if not place.is_dir():
-            raise InputError(f"{place} is no directory", hint="give a folder that has artefacts in it")
-    for directory in (*_beside(origin), *(found for place in places for found in _below(place))):
-        if directory.resolve() not in candidates:
-            try:
-                candidates[directory.resolve()] = artifact.read(directory)
-            except ArtifactError:  # no artefact, or one that `verify` does not let pass
-                continue
+    candidates = {origin.resolve(): withdrawn, **(artefacts(origin, places) if among is None else among)}
     chain = _Chain((withdrawn.id, *before), {manifest.id: path for path, manifest in reversed(candidates.items())})
     judged = [(path, manifest, chain.leads(path, manifest)) for path, manifest in candidates.items()]
     found = [Downstream(path, manifest.kind, manifest.id) for path, manifest, leads in judged if leads]
     return Search(tuple(found), tuple(path for path, _, leads in judged if leads is None))
+
+
+def artefacts(origin: Path, places: Sequence[Path] = ()) -> dict[Path, artifact.Manifest]:
+    """The artefact at `origin`, and those beside it and below `places`."""
+    found = {origin.resolve(): artifact.read(origin)}
+    for place in places:
+        if not place.is_dir():
+            raise InputError(f"{place} is no directory", hint="give a folder that has artefacts in it")
+    for directory in (*_beside(origin), *(one for place in places for one in _below(place))):
+        if directory.resolve() not in found:
+            try:
+                found[directory.resolve()] = artifact.read(directory)
+            except ArtifactError:  # no artefact, or one that `verify` does not let pass
+                continue
+    return found
 
 
 def marks_of(found: Search, ids: Sequence[str], documents: Collection[Document]) -> list[Mark]:
@@ -99,11 +111,22 @@ def _set(mark: Mark) -> bool:
     ids = dict.fromkeys([*(request["id"] for request in before.get("requests", ())), *mark.requests])
     after: dict[str, Any] = {"requests": [{"id": one} for one in ids]}
     if mark.name == TOMBSTONES:
+        after["corpus"] = _corpus_of(mark.artefact.path)
+        if before.get("corpus", after["corpus"]) != after["corpus"]:
+            raise ArtifactError(
+                f"{place} has rows of another corpus than the index there was made from",
+                hint=f"take it away, and run this again with all requests: {', '.join(ids)}",
+            )
         after["documents"] = sorted({*before.get("documents", ()), *mark.documents})
     if after == before:
         return False
     _write(place, after)
     return True
+
+
+def _corpus_of(index: Path) -> str:
+    """The id of the corpus of an index, of whose training files its rows are."""
+    return next((parent.id for parent in artifact.read(index).parents if parent.role == "corpus"), "")
 
 
 def lift(path: Path, ids: Collection[str]) -> None:
@@ -120,9 +143,9 @@ def lift(path: Path, ids: Collection[str]) -> None:
 
 
 def _write(place: Path, mark: dict[str, Any]) -> None:
-    # Beside the artefact, in which another file would be one too many.
-    real = place.parent.resolve()
-    partial = real.with_name(f".{real.name}.{place.name}.{os.getpid()}")
+    # In run/, which no digest covers and which lies on the artefact's own disk.
+    partial = place.parent / artifact.RUN / f"{place.name}.{os.getpid()}"
+    partial.parent.mkdir(exist_ok=True)
     try:
         with partial.open("w", encoding="utf-8") as file:
             file.write(json.dumps(mark) + "\n")
@@ -141,8 +164,8 @@ def _read(place: Path) -> dict[str, Any]:
         if place.is_symlink() or not place.is_file() or place.stat().st_size > LARGEST_MARK_BYTES:
             raise ValueError("it is a link, no file, or too large")
         found = parse_json(place.read_bytes())
-        if not isinstance(found, dict) or found.keys() - {"requests", "documents"}:
-            raise ValueError("it has other fields than requests and documents")
+        if not isinstance(found, dict) or found.keys() - {"requests", "corpus", "documents"}:
+            raise ValueError("it has other fields than requests, corpus and documents")
         for request in found["requests"]:
             if not isinstance(request["id"], str):
                 raise ValueError("an id is no text")
@@ -158,10 +181,11 @@ def _read(place: Path) -> dict[str, Any]:
 def _rows_of(index: Path, documents: Collection[Document]) -> Iterator[int]:
     """Rows of an index' documents, ascending, that are among these."""
     try:
-        table = pq.ParquetFile(index / DOCUMENTS).read(["repository", "path", "swhid"])
-    except (OSError, pa.ArrowException) as error:
+        with pq.ParquetFile(index / DOCUMENTS) as file:
+            table = file.read(["repository", "path", "swhid"])
+        columns = [table[name].to_pylist() for name in ("repository", "path", "swhid")]
+    except (OSError, pa.ArrowException, KeyError) as error:
         raise ArtifactError(f"{index / DOCUMENTS} cannot be read: {error}", hint="make the index again") from None
-    columns = (table[name].to_pylist() for name in ("repository", "path", "swhid"))
     yield from (row for row, values in enumerate(zip(*columns, strict=True)) if values in documents)
 
 
@@ -194,7 +218,11 @@ class _Chain:
 
 
 def _beside(origin: Path) -> Iterator[Path]:
-    yield from (path for path in sorted(origin.resolve().parent.iterdir()) if (path / artifact.MANIFEST).is_file())
+    yield from (path for path in sorted(origin.resolve().parent.iterdir()) if _is_artefact(path))
+
+
+def _is_artefact(folder: Path) -> bool:
+    return os.path.isfile(folder / artifact.MANIFEST)  # noqa: PTH113 Path.is_file raises where one may not look
 
 
 def _below(place: Path) -> Iterator[Path]:
@@ -206,7 +234,7 @@ def _below(place: Path) -> Iterator[Path]:
             raise InputError(
                 f"{place} has more than {MOST_FOLDERS:,} folders", hint="give the run directories themselves"
             )
-        if (folder / artifact.MANIFEST).is_file():
+        if _is_artefact(folder):
             yield folder
             continue
         if depth < DEEPEST:

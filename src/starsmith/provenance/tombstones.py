@@ -1,8 +1,9 @@
 """Documents of an index that were withdrawn after it was made: from then on no answer names them.
 
 `tombstones.json` in the index, or beside it as `NAME.tombstones.json`, has the requests' ids and the rows of
-`documents.parquet`: {"requests": [{"id": "…"}], "documents": [3, 17]}. It is looked for again all the time, so a server
-that runs heeds a withdrawal at once.
+`documents.parquet`: {"requests": [{"id": "…"}], "documents": [3, 17]}, and perhaps the id of the `corpus` whose rows
+they are: a mark stays where an index is made again. It is looked for again all the time, so a server that runs heeds
+a withdrawal at once.
 """
 
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from starsmith.core import artifact
 from starsmith.core.errors import ArtifactError
 from starsmith.core.statement import parse_json
 from starsmith.provenance.marks import LARGEST_BYTES
@@ -26,6 +28,7 @@ class Tombstones:
 
     def __init__(self, index: Path | None, documents: int) -> None:
         self._places = (index / NAME, index.resolve().with_name(f"{index.resolve().name}.{NAME}")) if index else ()
+        self._corpora = [parent.id for parent in artifact.read(index).parents] if index else []
         self._documents = documents
         self._stamp: _Stamp = ()
         self._checked_at = float("-inf")
@@ -35,7 +38,6 @@ class Tombstones:
         """(D,) true for each withdrawn document; the same array until something changes."""
         if (now := time.monotonic()) - self._checked_at < RECHECK_S:
             return self._removed
-        self._checked_at = now
         stamp = tuple(_stamp(place) for place in self._places)
         if stamp != self._stamp:
             removed = np.zeros(self._documents, np.bool_)
@@ -43,6 +45,7 @@ class Tombstones:
                 if seen is not None:
                     removed[self._read(place)] = True
             self._removed, self._stamp = removed, stamp
+        self._checked_at = now  # after it was read: one that cannot be is an error each time, and not every other
         return self._removed
 
     def _read(self, place: Path) -> list[int]:
@@ -58,6 +61,11 @@ class Tombstones:
             isinstance(row, int) and not isinstance(row, bool) and 0 <= row < self._documents for row in documents
         ):
             raise ArtifactError(f"{place}: documents is no list of rows below {self._documents}", hint=hint)
+        if content.get("corpus") not in (None, *self._corpora):
+            raise ArtifactError(
+                f"{place} has rows of another corpus than this index was made from",
+                hint="take it away if the index has nothing of what was withdrawn; else run starsmith corpus remove",
+            )
         return documents
 
 

@@ -44,6 +44,7 @@ class Base:
     licence: str = ""  # as its card names it, "" where nobody says
     revision: str = ""
     texts: dict[str, str] = field(default_factory=dict)  # its licence files and notices
+    taints: tuple[str, ...] = ()  # marks that say that a source of it was withdrawn
     is_trained_here: bool = False  # from a corpus of ours, so that its licence is its provider's to say
 
     @property
@@ -158,6 +159,7 @@ def _described(model: Opened, about: About) -> Base:
         licence=licence or fallback,
         revision=str(own.get("revision", "")),
         texts=_texts(model.directory),
+        taints=model.taints,
         is_trained_here=trained_here,
     )
 

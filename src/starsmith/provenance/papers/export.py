@@ -1,6 +1,5 @@
 """An artefact becomes one paper: checked, read once, and written whole or not at all."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -91,20 +90,29 @@ def _write_summary(out: Path, summary: dict[str, Any]) -> None:
 
 
 def _check_place(directory: Path, out: Path) -> None:
+    try:
+        out.lstat()
+    except FileNotFoundError:
+        pass
+    except PermissionError:
+        raise
+    except OSError as error:  # a folder of it is a file, its name is too long
+        raise InputError(f"nothing can be written to {out}: {error.strerror}", hint="give another --out") from None
+    else:
+        raise InputError(f"{out} exists", hint="give a new --out, or move it away")
     if out.resolve().is_relative_to(directory.resolve()):
         raise InputError(f"{out} lies in the artefact, which would then not hold any more", hint="give another --out")
-    if os.path.lexists(out):
-        raise InputError(f"{out} exists", hint="give a new --out, or move it away")
-    if out.parent.exists() and not out.parent.is_dir():
-        raise InputError(f"{out.parent} is not a directory", hint="give another --out")
 
 
 @contextmanager
 def _whole(out: Path, *, is_directory: bool) -> Iterator[Path]:
     """A place beside `out` that gets its name when everything is written; nothing stays of a paper that fails."""
     parent_is_new = not out.parent.exists()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:64]}."))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:32]}."))
+    except FileNotFoundError:  # such as /proc, where nobody makes files
+        raise InputError(f"nothing can be written in {out.parent}", hint="give another --out") from None
     try:
         place = folder / out.name
         if is_directory:

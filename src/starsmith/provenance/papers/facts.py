@@ -310,7 +310,7 @@ def _finished(directory: Path) -> str:
         if finished.tzinfo is None:  # a place on the globe is not guessed
             return ""
         return finished.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, RecursionError):
         return ""
 
 

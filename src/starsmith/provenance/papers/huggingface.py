@@ -7,7 +7,7 @@ stay what they are, and so do the proofs that they belong to the corpus.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from starsmith.core.errors import ArtifactError
 from starsmith.core.records import HELD_OUT, TRAIN
 from starsmith.provenance.papers import croissant, dataset_card, model_card
 from starsmith.provenance.papers.about import About
-from starsmith.provenance.papers.bases import LARGEST_TEXT_BYTES
+from starsmith.provenance.papers.bases import LARGEST_TEXT_BYTES, Restrictions
 from starsmith.provenance.papers.facts import CorpusFacts, Opened
 from starsmith.provenance.papers.markdown import cell
 from starsmith.provenance.papers.model_facts import ModelFacts
@@ -49,16 +49,16 @@ def write_corpus(corpus: CorpusFacts, about: About, out: Path) -> None:
 def write_model(model: ModelFacts, about: About, out: Path) -> None:
     """The checkpoint's files, the card, the terms that travel with it and the manifests, into the new directory."""
     own = model.artefact.manifest.files
+    terms, link = _terms(model)
+    original = _free_name(f"ORIGINAL_{CARD}", own, "ORIGINAL_")  # a card of somebody else's must not stand for this one
     with progress("export: copying", total=len(own), unit="files") as advance:
         for name in own:
-            # A card of somebody else's must not stand for this one.
-            place = out / (f"ORIGINAL_{CARD}" if name == CARD else name)
+            place = out / (original if name == CARD else name)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(model.artefact.directory / name, place)
             advance()
-    link = LICENSE if model.restrictions is not None else ""
     write_text(out / CARD, model_card.write(model, about, license_link=link))
-    for name, text in _terms(model):
+    for name, text in terms.items():
         write_text(out / name, text)
     for one in (model.artefact, *model.chain):
         _copy_manifest(one, out)
@@ -110,26 +110,34 @@ def _row_groups(shard: Path) -> Iterator[pa.Table]:
         raise ArtifactError(f"{shard} is not readable Parquet: {error}", hint="restore it, or rebuild") from None
 
 
-def _terms(model: ModelFacts) -> Iterator[tuple[str, str]]:
-    """What the licence of a base wants to stand beside the weights, under names that the checkpoint does not use."""
+def _terms(model: ModelFacts) -> tuple[dict[str, str], str]:
+    """What the licence of a base wants to stand beside the weights, and the name of the file that has the licence.
+
+    The names are such as the checkpoint does not use.
+    """
     texts: list[tuple[str, str]] = []
+    terms: dict[str, str] = {}
     if model.restrictions is not None:
-        yield RESTRICTIONS, _restrictions_page(model)
         terms = model.restrictions.terms
+        texts.append((RESTRICTIONS, _restrictions_page(model.restrictions)))
         texts += [(LICENSE if len(terms) == 1 else name, text) for name, text in terms.items()]
     for base in model.bases:
         texts += base.texts.items()
     own = model.artefact
-    written = {_text_of(own.directory / name) for name, _, size in own.files if size <= LARGEST_TEXT_BYTES}
-    taken = set(own.manifest.files)
+    places = {_text_of(own.directory / name): name for name, _, size in own.files if size <= LARGEST_TEXT_BYTES}
+    found: dict[str, str] = {}
     for name, text in texts:
-        if text in written:
-            continue
-        while name in taken:
-            name = f"BASE_{name}"
-        taken.add(name)
-        written.add(text)
-        yield name, text
+        if text not in places:
+            places[text] = _free_name(name, {*own.manifest.files, *found}, "BASE_")
+            found[places[text]] = text
+    link = places[terms.get(LICENSE) or next(iter(terms.values()))] if terms else ""
+    return found, link
+
+
+def _free_name(name: str, taken: Collection[str], prefix: str) -> str:
+    while name in taken:
+        name = prefix + name
+    return name
 
 
 def _text_of(file: Path) -> str:
@@ -140,14 +148,13 @@ def _text_of(file: Path) -> str:
         return ""
 
 
-def _restrictions_page(model: ModelFacts) -> str:
-    assert model.restrictions is not None
-    base, licence = cell(model.restrictions.base), cell(model.restrictions.licence)
+def _restrictions_page(restrictions: Restrictions) -> str:
+    base, licence = cell(restrictions.base), cell(restrictions.licence)
     head = (
         f"# Use restrictions\n\nThis model derives from {base}, which is under {licence}. The restrictions below bind"
         " whoever uses it or anything made from it, and travel with every copy.\n\n"
     )
-    return head + model.restrictions.text
+    return head + restrictions.text
 
 
 def _copy_manifest(one: Opened, out: Path) -> None:

@@ -31,8 +31,12 @@ def front_matter(values: Mapping[str, Any]) -> str:
 def cell(value: object) -> str:
     """Text that means itself in a line or a table's cell of Markdown, on one line and with nothing hidden in it."""
     text = str(value)
-    text = text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "…"
-    return re.sub(r"[\\|`*_\[\]<>&#~]", r"\\\g<0>", "".join(map(_visible, text)))
+    return _escaped(text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "…")
+
+
+def prose(text: str) -> str:
+    """What the provider says, as one paragraph: it is not cut, and may come in several lines."""
+    return _escaped(" ".join(text.split()))
 
 
 def size(size_bytes: int) -> str:
@@ -94,6 +98,10 @@ def _scalar(value: Any) -> str:
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
+def _escaped(text: str) -> str:
+    return re.sub(r"[\\|`*_\[\]<>&#~]", r"\\\g<0>", "".join(map(_visible, text)))
+
+
 def _visible(character: str) -> str:
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"
@@ -112,6 +120,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": cell, "size": size, "number": "{:,}".format, "fenced": fenced, "plural": plural}
+    environment.filters |= {"cell": cell, "prose": prose, "fenced": fenced}
+    environment.filters |= {"size": size, "number": "{:,}".format, "plural": plural}
     environment.globals |= {"percent": percent}
     return environment

@@ -20,7 +20,7 @@ from starsmith.provenance.papers.facts import (
 )
 
 ARCHITECTURE, RESULTS = "config.json", "results.json"
-_MEASURES = ("evaluation", "audit")  # kinds of artefacts that say something of a model
+_MEASURES = ("evaluation", "memorization-audit", "exposure-audit")  # kinds of artefacts that say something of a model
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class EvaluationFacts:
 
     artefact: Opened
     task: str
-    corpus: str  # id of the corpus whose held-out files were used
+    corpus: str  # id of the corpus whose held-out files were used, "" where nothing says so
     metrics: tuple[Metric, ...]  # empty for a task whose results have no form known here
     baseline: str = ""  # what it is compared with
 
@@ -67,8 +67,9 @@ class ModelFacts:
     @property
     def taints(self) -> tuple[str, ...]:
         """Marks of itself and of all it was made from, each with the kind of artefact that has it."""
-        opened = (self.artefact, *self.chain)
-        return tuple(f"{one.manifest.kind}: {taint}" for one in opened for taint in one.taints)
+        named = [(one.manifest.kind, one.taints) for one in (self.artefact, *self.chain)]
+        named += [(f"base {base.name}", base.taints) for base in self.bases if base.id != self.artefact.manifest.id]
+        return tuple(f"{name}: {taint}" for name, taints in named for taint in taints)
 
     def parent(self, kind: str) -> Opened | None:
         """The nearest artefact of this kind in the chain."""
@@ -113,22 +114,20 @@ def _evaluations(model: Opened) -> Iterator[EvaluationFacts]:
         if "model" not in parents or parents["model"].id != model.manifest.id:
             continue
         results = read_object(place / RESULTS) if RESULTS in manifest.files else {}
-        corpus = parents["corpus"].id if "corpus" in parents else ""
+        is_held_out = results.get("task") == "held-out"
         yield EvaluationFacts(
             open_artifact(place),
             str(results.get("task", "")) or place.name,
-            corpus,
-            tuple(_held_out(results, place) if results.get("task") == "held-out" else ()),
+            parents["corpus"].id if is_held_out and "corpus" in parents else "",
+            tuple(_held_out(results, place) if is_held_out else ()),
             str(results.get("baseline", "")),
         )
 
 
 def _manifest(place: Path) -> artifact.Manifest | None:
-    if not (place / artifact.MANIFEST).is_file():
-        return None
     try:
-        return artifact.read(place)
-    except StarsmithError:  # not about this model, as far as anybody can tell
+        return artifact.read(place) if (place / artifact.MANIFEST).is_file() else None
+    except (StarsmithError, PermissionError):  # not about this model, as far as anybody can tell
         return None
 
 
