@@ -106,7 +106,9 @@ def _train(place: Path, folders: Sequence[Path], steps: int) -> None:
     train.run(train.TokenizerConfig(vocab_size=1024), corpus=place / "corpus", out=place / "tokenizer")
     tokens.run(tokens.TokensConfig(), corpus=place / "corpus", tokenizer=place / "tokenizer", out=place / "tokens")
     settings = {**load_recipe(RECIPE, known=STAGES)["pretrain"], "minutes": "none", "steps": steps}
-    settings |= {"context_tokens": 256, "layers": 3, "batch_tokens": 1024, "micro_batch_tokens": 1024}
+    settings |= {"batch_tokens": 1024, "micro_batch_tokens": 1024}
+    settings["model"] |= {"layers": 3}
+    settings["data"] |= {"context_tokens": 256}
     config = build(pretrain.PretrainConfig, settings, where="recipe")
     pretrain.run(config, tokens=place / "tokens", tokenizer=place / "tokenizer", out=place / "model")
 

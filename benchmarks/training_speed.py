@@ -19,7 +19,7 @@ from starsmith.core.console import table
 from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.training.data import Batch, pack
-from starsmith.training.loop import loss_sum
+from starsmith.training.loop import batch_losses
 from starsmith.training.loss import IGNORED
 
 CONFIG = ModelConfig(
@@ -100,6 +100,11 @@ def _peer(model: Transformer) -> Starcoder2ForCausalLM:
     peer = Starcoder2ForCausalLM(Starcoder2Config(**values, attn_implementation="sdpa"))
     peer.load_state_dict(model.state_dict(), strict=True)
     return peer.train()
+
+
+def loss_sum(model: Transformer, batch: Batch) -> torch.Tensor:
+    """The loss as training has it."""
+    return batch_losses(model, batch).objective
 
 
 def plain_loss_sum(model: Transformer, batch: Batch) -> torch.Tensor:

@@ -18,9 +18,9 @@ STAGES = ("corpus", "tokenizer", "tokens", "model", "evaluation", "index")
 TINY = {
     "corpus.held_out": "0.1",
     "tokenizer.vocab_size": "600",
-    "pretrain.hidden_size": "32",
-    "pretrain.layers": "2",
-    "pretrain.context_tokens": "128",
+    "pretrain.model.hidden_size": "32",
+    "pretrain.model.layers": "2",
+    "pretrain.data.context_tokens": "128",
     "pretrain.batch_tokens": "1024",
     "pretrain.micro_batch_tokens": "1024",
     "pretrain.minutes": "none",

@@ -68,7 +68,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         (("run", "nowhere.toml", "--out", "x"), "error: recipe nowhere.toml does not exist", "ls recipes/"),
         (("tokenizer", "train", "nowhere", "--out", "x"), "error: nowhere does not exist", "directory"),
         (
-            ("pretrain", "nowhere", "--tokenizer", "nowhere", "--out", "x", "--set", "pretrain.layerz=3"),
+            ("pretrain", "nowhere", "--tokenizer", "nowhere", "--out", "x", "--set", "pretrain.model.layerz=3"),
             "has no setting 'layerz'",
             "did you mean 'layers'?",
         ),

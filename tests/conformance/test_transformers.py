@@ -28,7 +28,9 @@ SHAPES = {
     "multi-query, untied": {"num_key_value_heads": 1, "sliding_window": None, "tie_word_embeddings": False},
     "all heads, window": {"num_key_value_heads": 8, "sliding_window": 16, "tie_word_embeddings": True},
     "grouped queries, window, no bias": {"num_key_value_heads": 4, "sliding_window": 7, "use_bias": False},
+    "multi-query, window, untied": {"num_key_value_heads": 1, "sliding_window": 16, "tie_word_embeddings": False},
 }
+DROPOUTS = {"attention_dropout": 0.2, "residual_dropout": 0.3, "embedding_dropout": 0.1}
 
 
 def random_model(**changes: object) -> Transformer:
@@ -72,18 +74,69 @@ def test_state_dicts_load_strictly_both_ways(shape: dict[str, object]) -> None:
     assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
 
 
-def test_gradients_equal_transformers() -> None:
-    model = random_model(num_key_value_heads=2, sliding_window=16)
-    reference = theirs(model)
-    reference.load_state_dict(model.state_dict(), strict=True)
-    prompt = torch.randint(0, 400, (1, 60), generator=torch.Generator().manual_seed(2))
+def assert_same_loss_and_gradients(
+    model: torch.nn.Module, reference: torch.nn.Module, ids: torch.Tensor, *, seed: int
+) -> None:
+    """With the same random numbers drawn in both."""
+    torch.manual_seed(seed)
+    logits = model(ids)
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    torch.manual_seed(seed)
+    wanted_loss = reference(ids, labels=ids).loss
+    loss.backward()
+    wanted_loss.backward()
 
-    model(prompt).logsumexp(-1).mean().backward()
-    reference(prompt).logits.logsumexp(-1).mean().backward()
-
+    assert float((loss - wanted_loss).detach().abs()) <= 1e-5
     wanted = dict(reference.named_parameters())
     for name, parameter in model.named_parameters():
-        torch.testing.assert_close(parameter.grad, wanted[name].grad, rtol=0, atol=1e-5)
+        torch.testing.assert_close(parameter.grad, wanted[name].grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_loss_and_gradients_equal_transformers(shape: dict[str, object]) -> None:
+    model = random_model(**shape)
+    reference = theirs(model)
+    reference.load_state_dict(model.state_dict(), strict=True)
+
+    ids = torch.randint(0, 400, (2, 60), generator=torch.Generator().manual_seed(2))
+    assert_same_loss_and_gradients(model.train(), reference.train(), ids, seed=3)
+
+
+@pytest.mark.parametrize("name", [*DROPOUTS, "all"])
+def test_dropout_falls_on_the_same_numbers_as_in_transformers(name: str) -> None:
+    """Both draw from torch's generator: were a dropout elsewhere, in other order or of another rate, masks differed."""
+    dropouts = DROPOUTS if name == "all" else {name: DROPOUTS[name]}
+    model = random_model(num_key_value_heads=2, **dropouts)
+    reference = theirs(model)
+    reference.load_state_dict(model.state_dict(), strict=True)
+    ids = torch.randint(0, 400, (2, 60), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        quiet = model(ids)
+        torch.manual_seed(3)
+        noisy = model.train()(ids)
+
+    assert float((quiet - noisy).abs().max()) > 0.01  # a thousand times the bound
+    assert_same_loss_and_gradients(model, reference.train(), ids, seed=3)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_packed_documents_equal_what_transformers_makes_of_restarting_positions(shape: dict[str, object]) -> None:
+    model = random_model(**shape)
+    reference = theirs(model)
+    reference.load_state_dict(model.state_dict(), strict=True)
+    lengths = [40, 1, 25, 40]
+    ids = torch.randint(0, 400, (1, sum(lengths)), generator=torch.Generator().manual_seed(4))
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+
+    packed = model(ids, lengths=lengths)
+    theirs_packed = reference(ids, position_ids=positions, use_cache=False).logits
+    packed.logsumexp(-1).mean().backward()
+    theirs_packed.logsumexp(-1).mean().backward()
+
+    assert float((packed - theirs_packed).detach().abs().max()) <= 1e-4
+    wanted = dict(reference.named_parameters())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, wanted[name].grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -126,6 +179,41 @@ def test_we_load_what_transformers_saves(tied: bool, shard_size: str, dtype: tor
         assert float((loaded(prompt) - reference.float()(prompt).logits).abs().max()) <= 1e-5
     assert loaded.config.sliding_window == 16
     assert loaded.config.rope_theta == model.config.rope_theta
+
+
+def test_what_was_imported_from_transformers_is_the_same_model(tokenizer_directory: Path, tmp_path: Path) -> None:
+    from starsmith.model import imports
+
+    tokenizer = Tokenizer.load(tokenizer_directory)
+    model = random_model(num_key_value_heads=1, vocab_size=tokenizer.vocab_size, tie_word_embeddings=False, **DROPOUTS)
+    reference = theirs(model)
+    reference.load_state_dict(model.state_dict(), strict=True)
+    reference.to(torch.float16).save_pretrained(tmp_path / "theirs", max_shard_size="100KB")
+
+    imports.run(
+        imports.ImportConfig(imported=imports.Origin(name="theirs")), source=tmp_path / "theirs",
+        tokenizer_file=tokenizer_directory / "tokenizer.json", vocab_size=tokenizer.vocab_size, end_of_text=0,
+        out=tmp_path / "ours",
+    )  # fmt: skip
+
+    loaded = checkpoint.load(tmp_path / "ours")
+    prompt = torch.arange(50)[None]
+    with torch.no_grad():
+        assert float((loaded(prompt) - reference.float().eval()(prompt).logits).abs().max()) <= 1e-5
+    assert loaded.config == model.config  # dropouts too
+
+
+def test_transformers_reads_one_end_token_from_both_configuration_files(
+    tokenizer_directory: Path, tmp_path: Path
+) -> None:
+    from transformers import GenerationConfig, Starcoder2Config
+
+    checkpoint.save(random_model(num_key_value_heads=2), tokenizer_directory / "tokenizer.json", tmp_path)
+
+    config, generation = Starcoder2Config.from_pretrained(tmp_path), GenerationConfig.from_pretrained(tmp_path)
+
+    assert config.eos_token_id == generation.eos_token_id == 0
+    assert config.bos_token_id == generation.bos_token_id == 0
 
 
 def test_greedy_decoding_equals_transformers_generate(tmp_path: Path) -> None:

@@ -165,8 +165,9 @@ def test_exposure_rises_with_the_copies_that_a_model_read_and_is_chance_without(
     corpus = make_corpus(tmp_path / "corpus", files)
     train.run(train.TokenizerConfig(vocab_size=420), corpus=corpus, out=tmp_path / "tokenizer")
     tokens.run(tokens.TokensConfig(), corpus=corpus, tokenizer=tmp_path / "tokenizer", out=tmp_path / "tokens")
-    values = {"hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1, "context_tokens": 128, "batch_tokens": 1024,
-              "micro_batch_tokens": 1024, "learning_rate": 1e-2, "steps": 60, "fim_rate": 0.0}  # fmt: skip
+    values = {"model": {"hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1}, "batch_tokens": 1024,
+              "data": {"context_tokens": 128, "fim_rate": 0.0, "repository_rate": 0.0},
+              "micro_batch_tokens": 1024, "optimizer": {"learning_rate": 1e-2}, "steps": 60}  # fmt: skip
     config = build(pretrain.PretrainConfig, values, where="test")
     pretrain.run(config, tokens=tmp_path / "tokens", tokenizer=tmp_path / "tokenizer", out=tmp_path / "model")
 

@@ -391,8 +391,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, make_corpus: MakeCorpus) -> 
     corpus = make_corpus(root / "corpus", files)
     train.run(train.TokenizerConfig(vocab_size=420), corpus=corpus, out=root / "tokenizer")
     tokens.run(tokens.TokensConfig(), corpus=corpus, tokenizer=root / "tokenizer", out=root / "tokens")
-    values = {"hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1, "context_tokens": 128, "batch_tokens": 1024,
-              "micro_batch_tokens": 1024, "learning_rate": 1e-2, "steps": 160}  # fmt: skip
+    values = {"model": {"hidden_size": 64, "layers": 2, "heads": 2, "kv_heads": 1}, "batch_tokens": 1024,
+              "data": {"context_tokens": 128, "cuts": {"character": 1}, "repository_rate": 0.0},
+              "micro_batch_tokens": 1024, "optimizer": {"learning_rate": 1e-2}, "steps": 160}  # fmt: skip
     config = build(pretrain.PretrainConfig, values, where="test")
     pretrain.run(config, tokens=root / "tokens", tokenizer=root / "tokenizer", out=root / "model")
     memorization.run(configured(), model=root / "model", corpus=corpus, out=root / "audit")

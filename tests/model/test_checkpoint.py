@@ -95,10 +95,14 @@ def test_a_configuration_survives_its_json(config: ModelConfig) -> None:
         ({"num_attention_heads": 5}, "does not divide into 5 heads"),
         ({"num_key_value_heads": 3}, "cannot share 3 key/value heads"),
         ({"hidden_act": "silu"}, "hidden_act 'silu'"),
+        ({"mlp_type": "gated"}, "mlp_type 'gated'"),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling of type 'linear'"),
+        ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "yarn"}}, "rope_parameters of type 'yarn'"),
+        ({"quantization_config": {"bits": 4}}, "has a quantization_config"),
         ({"vocab_size": 65}, "embed_tokens.weight of shape (64, 32)"),
         ({"num_hidden_layers": 3}, "lacks 16 tensors"),
         ({"num_hidden_layers": 1}, "asks for no such"),
-        ({"tie_word_embeddings": False}, "lacks 1 tensors, the first is lm_head.weight"),
+        ({"tie_word_embeddings": False}, "lacks 1 tensor, the first is lm_head.weight"),
     ],
 )
 def test_a_configuration_that_does_not_fit_is_refused(saved: Path, changes: dict[str, object], message: str) -> None:
@@ -145,3 +149,62 @@ def test_a_shard_index_cannot_lead_out_of_the_directory(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"model/elsewhere\.safetensors does not exist"):
         checkpoint.load(tmp_path / "model")
+
+
+def test_what_a_configuration_leaves_out_is_as_transformers_reads_it(saved: Path) -> None:
+    edit(saved / "config.json", rope_theta="REMOVE", rope_parameters="REMOVE", max_position_embeddings="REMOVE")
+    edit(saved / "config.json", sliding_window="REMOVE", bos_token_id=None)
+
+    config = checkpoint.load_config(saved)
+
+    assert (config.rope_theta, config.max_position_embeddings, config.sliding_window) == (10_000.0, 4096, None)
+    assert config.bos_token_id == 0
+
+
+def test_a_pickle_is_refused_with_a_way_to_convert_it(saved: Path) -> None:
+    (saved / "model.safetensors").rename(saved / "pytorch_model.bin")
+
+    with pytest.raises(CheckpointError, match="is a pickle") as caught:
+        checkpoint.load(saved)
+
+    assert "save_pretrained" in caught.value.hint
+
+
+def test_weights_that_are_no_plain_numbers_are_refused(saved: Path) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    name = "model.layers.0.mlp.c_fc.weight"
+    save_file({**tensors, name: tensors[name].to(torch.int8)}, saved / "model.safetensors")
+
+    with pytest.raises(CheckpointError, match=r"c_fc\.weight of type I8, wanted: F32, F16, BF16"):
+        checkpoint.load(saved)
+
+
+def test_weights_are_copied_in_another_type_and_in_shards(saved: Path, tmp_path: Path) -> None:
+    weights = checkpoint.Weights(saved)
+
+    (tmp_path / "copy").mkdir()
+    checkpoint.copy(weights, tmp_path / "copy", dtype=torch.bfloat16, shard_bytes=20_000)
+    checkpoint.write_companions(weights.config, None, tmp_path / "copy", dtype=torch.bfloat16)
+
+    assert len(list((tmp_path / "copy").glob("*.safetensors"))) > 1
+    copied = checkpoint.load(tmp_path / "copy").state_dict()
+    for name, tensor in checkpoint.load(saved).state_dict().items():
+        assert torch.equal(tensor.bfloat16().float(), copied[name])
+
+
+def test_tensors_of_several_types_are_read_in_the_widest(saved: Path) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    assert checkpoint.Weights(saved).dtype == torch.float32
+    save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, saved / "model.safetensors")
+    assert checkpoint.Weights(saved).dtype == torch.bfloat16
+    save_file({**{name: tensor.bfloat16() for name, tensor in tensors.items()}, "model.norm.weight": torch.ones(32)},
+              saved / "model.safetensors")  # fmt: skip
+    assert checkpoint.Weights(saved).dtype == torch.float32
+
+
+def test_numbers_that_float16_cannot_hold_are_refused(saved: Path, tmp_path: Path) -> None:
+    model = checkpoint.load(saved)
+    model.model.layers[1].mlp.c_fc.weight.data[3, 3] = 1e6
+
+    with pytest.raises(CheckpointError, match=r"layers\.1\.mlp\.c_fc\.weight has numbers that float16 cannot hold"):
+        checkpoint.save(model, None, tmp_path / "half", dtype=torch.float16)

@@ -115,3 +115,70 @@ def test_dropout_acts_in_training_only() -> None:
 
     assert torch.equal(*quiet)
     assert not torch.equal(*noisy)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_any_number_of_key_value_heads_that_divides_the_heads_trains(kv_heads: int) -> None:
+    model = tiny(num_key_value_heads=kv_heads, sliding_window=5)
+
+    model(ids(16), lengths=[9, 7]).square().mean().backward()
+
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert sum(parameter.numel() for parameter in model.parameters()) == model.config.parameters
+
+
+@pytest.mark.parametrize("lengths", [None, [9, 3, 8]])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_checkpointed_layers_give_the_same_gradients(dropout: float, lengths: list[int] | None) -> None:
+    model = tiny(attention_dropout=dropout, residual_dropout=dropout, embedding_dropout=dropout).train()
+
+    def gradients(checkpoint_layers: bool) -> list[torch.Tensor]:
+        model.checkpoint_layers = checkpoint_layers
+        torch.manual_seed(5)
+        return list(torch.autograd.grad(model(ids(20), lengths=lengths).square().mean(), list(model.parameters())))
+
+    for one, other in zip(gradients(True), gradients(False), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_checkpointed_layers_keep_less_in_memory() -> None:
+    model = tiny(num_hidden_layers=4).train()
+
+    def kept_bytes(checkpoint_layers: bool) -> int:
+        model.checkpoint_layers = checkpoint_layers
+        sizes = []
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.numel() * tensor.element_size())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model(ids(64))
+        return sum(sizes)
+
+    assert kept_bytes(True) < kept_bytes(False) / 4
+
+
+def test_operations_of_a_token_are_six_for_each_weight_and_the_attention() -> None:
+    config = PRESETS["starcoder2-3b"]
+    short, window, long = (config.flops_per_token(context) for context in (1, 4096, 16_384))
+
+    assert config.seen_tokens(4096) == (4096 + 1) / 2
+    assert config.seen_tokens(16_384) == pytest.approx(4096 * (1 - 4095 / 2 / 16_384))
+    assert short == pytest.approx(6 * config.parameters, rel=1e-3)  # biases and norms are the rest
+    assert (window - short) / window == pytest.approx(0.11, abs=0.005)
+    assert window < long < 6 * config.parameters + 12 * 30 * 3072 * 4096
+
+
+def test_counted_operations_equal_those_that_torch_counts() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = tiny(hidden_size=64, intermediate_size=256, num_attention_heads=4, num_hidden_layers=3)
+    config = model.config
+
+    with FlopCounterMode(display=False) as counter:
+        model(ids(32)).sum().backward()
+
+    # torch multiplies what the mask hides too: 32 positions seen instead of 16.5
+    hidden_by_mask = 12 * 3 * 64 * (32 - config.seen_tokens(32))
+    assert counter.get_total_flops() / 32 == pytest.approx(config.flops_per_token(32) + hidden_by_mask, rel=0.1)

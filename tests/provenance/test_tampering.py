@@ -70,7 +70,7 @@ def make_model(root: Path) -> None:
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     model = Transformer(ModelConfig(vocab_size=400, num_key_value_heads=1, max_position_embeddings=64, **shape))
-    settings = build_config(PretrainConfig, {"learning_rate": 1e-7, "steps": 1}, where="here")
+    settings = build_config(PretrainConfig, {"optimizer": {"learning_rate": 1e-7}, "steps": 1}, where="here")
     parents = {"tokens": root / "tokens", "tokenizer": root / "tokenizer"}
     with artifact.create(root / "model", kind="model", config=settings, rooms=("core",), parents=parents) as draft:
         checkpoint.save(model, root / "tokenizer" / "tokenizer.json", draft.path)

@@ -16,6 +16,8 @@ COMMANDS = {
     "tokenizer": ("tokenizer", "tokenizer", "Train a vocabulary."),
     "tokens": ("tokenizer", "tokens", "Encode a corpus into token shards."),
     "pretrain": ("pretrain", "pretrain", "Train a model on token shards; the same command again resumes."),
+    "plan": ("plan", "plan", "What a training run takes: memory, days, cost; or what a budget buys."),
+    "import": ("imports", "import_model", "Make a model artefact from a Hugging Face directory."),
     "evaluate": ("evaluate", "evaluate", "Measure a model."),
     "index": ("provenance", "index", "Fingerprint a corpus, to find where code comes from."),
     "attribute": ("provenance", "attribute", "Say which corpus files a piece of code goes back to."),
@@ -24,7 +26,7 @@ COMMANDS = {
     "verify": ("provenance", "verify", "Check an artefact and everything it was made from."),
     "sign": ("signing", "sign", "Sign an artefact."),
     "keygen": ("signing", "keygen", "Make a key to sign artefacts with."),
-    "export": ("export", "export", "Write papers: cards, Croissant, SPDX, CycloneDX, the EU summary."),
+    "export": ("export", "export", "Write papers about an artefact, or a model as GGUF or safetensors."),
     "audit": ("audit", "audit", "Find out what a model remembers of its training files."),
     "report": ("report", "report", "Write a static page about a run."),
 }

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run", type=DIRECTORY, metavar="RUN|LOG")
-@click.option("--out", type=FILE, help="The page; by default RUN/report.html or LOG.html.")
+@click.option("--out", type=FILE, help="The page; by default RUN/report.html, MODEL/run/report.html or LOG.html.")
 @click.option("--samples", type=int, default=3, show_default=True, help="Held-out places of a run to show.")
 @click.option("--last", metavar="SHA256", help="Digest of a line that the log must have.")
 def report(run: Path, out: Path | None, samples: int, last: str | None) -> None:
     """Write a static page about the artefacts in the directory RUN, or about a LOG of completions.
+
+    RUN may also be a model's directory, and one in training (DIR.partial): the page has its curves so far.
 
     Exit status 1: the chain of the log does not hold; standard error names the first line that does not.
     """
@@ -38,7 +40,8 @@ def report(run: Path, out: Path | None, samples: int, last: str | None) -> None:
         raise InputError(f"{run} {fault}", hint=hint)
     complete = all((run / name).is_dir() for name in ("model", "corpus", "index"))
     taken = samples_of(run, samples) if complete else []
-    click.echo(pages.write(run, out or run / "report.html", samples=taken))
+    place = run / "run" if pages.is_model(run) else run  # a model's own files are counted and digested
+    click.echo(pages.write(run, out or place / "report.html", samples=taken))
 
 
 def report_log(log: Path, out: Path, last: str | None) -> None:

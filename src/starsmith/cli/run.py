@@ -114,7 +114,11 @@ def _run_stage(name: str, config: Any, out: Path, sources: "Sequence[Source]", r
         return Outcome(name, directory, 0.0, skipped=True)
     started = time.monotonic()
     module = importlib.import_module(step.module)
-    if inputs:
+    if name == "pretrain":
+        from starsmith.cli.pretrain import train
+
+        train(config, **inputs, out=directory)
+    elif inputs:
         module.run(config, **inputs, out=directory)
     else:
         module.run(config, sources=sources, out=directory, removal=removal)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 LOG_EVERY_S = 10.0
 
@@ -61,6 +61,7 @@ def _bar(what: str, total: float | None) -> Iterator[Advance]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
 
     columns = (
         TextColumn("{task.description}"),
@@ -68,9 +69,18 @@ def _bar(what: str, total: float | None) -> Iterator[Advance]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+    class Bar(Progress):
+        """With the note on a line of its own: beside the bar a long one would leave no room for either."""
+
+        def get_renderables(self) -> Iterator["RenderableType"]:
+            yield self.make_tasks_table(self.tasks)
+            for task in self.tasks:
+                if task.fields["note"]:
+                    yield Text("  " + task.fields["note"], no_wrap=True, overflow="ellipsis")
+
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total, note="")
 
         def advance(number: float = 1, note: str = "") -> None:

@@ -7,6 +7,9 @@ from typing import Any
 from starsmith.core.errors import CheckpointError, ConfigError
 
 ARCHITECTURE, MODEL_TYPE = "Starcoder2ForCausalLM", "starcoder2"
+_FIXED = {"hidden_act": "gelu_pytorch_tanh", "mlp_type": "default", "norm_type": "layer_norm"}
+_TOKENS = ("bos_token_id", "eos_token_id")
+_ABSENT = {"sliding_window": None, "max_position_embeddings": 4096, "rope_theta": 10_000.0}  # as transformers reads it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,28 @@ class ModelConfig:
         embeddings = self.vocab_size * h * (1 if self.tie_word_embeddings else 2)
         return embeddings + self.num_hidden_layers * layer + 2 * h
 
+    @property
+    def matrix_parameters(self) -> int:
+        """Weights that each token is multiplied with: no embedding look-up, biases or norms; a tied head counts."""
+        h, i, kv = self.hidden_size, self.intermediate_size, self.num_key_value_heads * self.head_dim
+        return self.num_hidden_layers * (2 * h * h + 2 * h * kv + 2 * h * i) + self.vocab_size * h
+
+    def seen_tokens(self, context_tokens: int) -> float:
+        """Positions that one attends to, itself among them, on average over a sequence of `context_tokens`."""
+        window = min(self.sliding_window or context_tokens, context_tokens)
+        return (window * (window + 1) / 2 + (context_tokens - window) * window) / context_tokens
+
+    def flops_per_token(self, context_tokens: int) -> float:
+        """Floating-point operations to train on one token of sequences of this length.
+
+        Six for each weight (two forward, four backward), and as many for each product of a query or an attention
+        weight with a position seen: 6 N + 12 L H S. This is the count of Chowdhery et al. 2022 (PaLM, arXiv
+        2204.02311, appendix B), with S, the positions seen, counted under the causal mask and the sliding window
+        instead of the whole sequence. Recomputation for activation checkpointing is not in it.
+        """
+        attention = 12 * self.num_hidden_layers * self.hidden_size * self.seen_tokens(context_tokens)
+        return 6 * self.matrix_parameters + attention
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any], *, where: str) -> "ModelConfig":
         """Read a `config.json` of any transformers version; another architecture is refused by name."""
@@ -71,12 +96,8 @@ class ModelConfig:
                 f"{where} describes a {values.get('model_type')!r} model, not {MODEL_TYPE!r}",
                 hint="give a StarCoder2 checkpoint, or one that starsmith wrote",
             )
-        if values.get("hidden_act", "gelu_pytorch_tanh") != "gelu_pytorch_tanh":
-            raise CheckpointError(
-                f"{where} has hidden_act {values['hidden_act']!r}, not 'gelu_pytorch_tanh'",
-                hint="no published StarCoder2 has another",
-            )
-        found = dict(values)
+        _check_variants(values, where)
+        found = {key: value for key, value in values.items() if not (key in _TOKENS and value is None)}
         rope = values.get("rope_parameters")
         if "rope_theta" not in found and isinstance(rope, Mapping):  # transformers 5 moved it
             found["rope_theta"] = rope.get("rope_theta")
@@ -86,7 +107,8 @@ class ModelConfig:
         missing = {"vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"} - set(known)
         if missing:
             raise CheckpointError(f"{where} has no {', '.join(sorted(missing))}", hint="restore the file")
-        known.setdefault("sliding_window", None)
+        for name, value in _ABSENT.items():
+            known.setdefault(name, value)
         try:
             return cls(**known)
         except ConfigError as error:
@@ -98,14 +120,34 @@ class ModelConfig:
             "architectures": [ARCHITECTURE],
             "model_type": MODEL_TYPE,
             **{field.name: getattr(self, field.name) for field in fields(self)},
-            "hidden_act": "gelu_pytorch_tanh",
-            "mlp_type": "default",
-            "norm_type": "layer_norm",
+            **_FIXED,
             "rope_parameters": {"rope_theta": self.rope_theta, "rope_type": "default"},
             "dtype": dtype,
             "torch_dtype": dtype,
             "use_cache": True,
         }
+
+
+def _check_variants(values: Mapping[str, Any], where: str) -> None:
+    """Refuse what would be another function with the same tensors."""
+    for name, wanted in _FIXED.items():
+        if values.get(name, wanted) != wanted:
+            raise CheckpointError(
+                f"{where} has {name} {values[name]!r}, not {wanted!r}", hint="no published StarCoder2 has another"
+            )
+    for name in ("rope_scaling", "rope_parameters"):
+        rope = values.get(name)
+        kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, Mapping) else "default"
+        if kind != "default":
+            raise CheckpointError(
+                f"{where} has {name} of type {kind!r}; positions are not scaled here",
+                hint="give the checkpoint from before its context was stretched",
+            )
+    if values.get("quantization_config") is not None:
+        raise CheckpointError(
+            f"{where} has a quantization_config: its weights are not plain numbers",
+            hint="give the checkpoint from before it was quantized",
+        )
 
 
 def _checked(name: str, kind: Any, values: Mapping[str, Any], where: str) -> Any:

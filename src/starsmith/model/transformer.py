@@ -6,22 +6,32 @@ Pre-norm blocks with LayerNorm, grouped-query attention, rotary positions and a 
 Shapes: B batch, T new positions, S positions seen, H hidden, A heads, G key/value heads, D head width, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+from starsmith.model import attention
+from starsmith.model.attention import Packing
 from starsmith.model.config import ModelConfig
 from starsmith.model.kv_cache import KVCache
 
+Rotation = tuple[Tensor, Tensor]  # cosines and sines of the positions, (T, D) each
+
 
 class Transformer(nn.Module):
-    """Token ids to logits."""
+    """Token ids to logits.
+
+    checkpoint_layers  in training keep only each layer's input and compute the rest again for the gradients: a third
+                       more work, a small part of the memory (Chen et al. 2016, arXiv 1604.06174)
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_layers = False
         self.model = _Body(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.apply(self._initialize)
@@ -51,7 +61,7 @@ class Transformer(nn.Module):
                  document sees another, and positions begin anew with each.
         cache    for generation: the ids follow the positions that are in it, and are added to it.
         """
-        return self.model(input_ids, lengths, cache)  # type: ignore[no-any-return]
+        return self.model(input_ids, lengths, cache, self.checkpoint_layers)  # type: ignore[no-any-return]
 
     def _initialize(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear | nn.Embedding):
@@ -69,17 +79,28 @@ class _Body(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
         self.dropout = nn.Dropout(config.embedding_dropout)
 
-    def forward(self, input_ids: Tensor, lengths: Sequence[int] | None, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, lengths: Sequence[int] | None, cache: KVCache | None, checkpoint_layers: bool
+    ) -> Tensor:
         x: Tensor = self.dropout(self.embed_tokens(input_ids))
         rotation = self._rotation(x, lengths, cache.length if cache is not None else 0)
+        packing = self._packing(x, lengths) if lengths is not None else None
         for layer in self.layers:
-            x = layer(x, rotation, lengths, cache)
+            if checkpoint_layers and cache is None and torch.is_grad_enabled():
+                x = checkpoint(layer, x, rotation, packing, cache, use_reentrant=False)
+            else:
+                x = layer(x, rotation, packing, cache)
         if cache is not None:
             cache.advance(input_ids.size(1))
         normed: Tensor = self.norm(x)
         return normed
 
-    def _rotation(self, x: Tensor, lengths: Sequence[int] | None, past: int) -> tuple[Tensor, Tensor]:
+    def _packing(self, x: Tensor, lengths: Sequence[int]) -> Packing:
+        dropout = self.config.attention_dropout if self.training else 0.0
+        way = attention.way_for(x, head_dim=self.config.head_dim, dropout=dropout)
+        return attention.pack(lengths, way, window=self.config.sliding_window, device=x.device)
+
+    def _rotation(self, x: Tensor, lengths: Sequence[int] | None, past: int) -> Rotation:
         """(T, D) cosines and sines of the positions, computed in float32 whatever the model's type."""
         width = self.config.head_dim
         exponents = torch.arange(0, width, 2, dtype=torch.int64, device=x.device).float() / width
@@ -102,10 +123,8 @@ class _Layer(nn.Module):
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
 
-    def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor], lengths: Sequence[int] | None, cache: KVCache | None
-    ) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotation, lengths, cache)
+    def forward(self, x: Tensor, rotation: Rotation, packing: Packing | None, cache: KVCache | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotation, packing, cache)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -133,82 +152,25 @@ class _Attention(nn.Module):
         self.o_proj = nn.Linear(heads, config.hidden_size, bias=config.use_bias)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def forward(
-        self, x: Tensor, rotation: tuple[Tensor, Tensor], lengths: Sequence[int] | None, cache: KVCache | None
-    ) -> Tensor:
-        shape = (x.size(0), x.size(1), -1, self.config.head_dim)
+    def forward(self, x: Tensor, rotation: Rotation, packing: Packing | None, cache: KVCache | None) -> Tensor:
+        shape = (x.size(0), x.size(1), -1, self.config.head_dim)  # with tensor parallelism a rank has some heads
         q_BATD = _rotate(self.q_proj(x).view(shape).transpose(1, 2), rotation)
         k_BGTD = _rotate(self.k_proj(x).view(shape).transpose(1, 2), rotation)
         v_BGTD = self.v_proj(x).view(shape).transpose(1, 2)
         if cache is not None:
             k_BGTD, v_BGTD = cache.append(self.index, k_BGTD, v_BGTD)
-        if lengths is None:
-            out_BATD = self._attend(q_BATD, k_BGTD, v_BGTD)
+        window = self.config.sliding_window
+        dropout = self.config.attention_dropout if self.training else 0.0
+        if packing is None:
+            out_BATD = attention.attend(q_BATD, k_BGTD, v_BGTD, window=window, dropout=dropout)
         else:
-            out_BATD = self._attend_packed(q_BATD, k_BGTD, v_BGTD, lengths)
-        out: Tensor = self.dropout(self.o_proj(out_BATD.transpose(1, 2).reshape(x.shape)))
+            out_BATD = attention.attend_packed(q_BATD, k_BGTD, v_BGTD, packing, window=window, dropout=dropout)
+        out: Tensor = self.dropout(self.o_proj(out_BATD.transpose(1, 2).flatten(2)))
         return out
 
-    def _attend(self, q_BATD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
-        """Causal attention of the last T of S positions, within the sliding window."""
-        new, seen = q_BATD.size(2), k_BGSD.size(2)
-        if new == 1 and not torch.is_grad_enabled():
-            return self._attend_once(q_BATD, k_BGSD, v_BGSD)
-        groups = self.config.num_attention_heads // self.config.num_key_value_heads
-        k_BASD, v_BASD = k_BGSD.repeat_interleave(groups, 1), v_BGSD.repeat_interleave(groups, 1)
-        causal = new == seen and not self._window_matters(seen)
-        mask = None if causal else self._mask(new, seen, q_BATD.device)
-        return functional.scaled_dot_product_attention(
-            q_BATD,
-            k_BASD,
-            v_BASD,
-            attn_mask=mask,
-            is_causal=causal,
-            dropout_p=self.config.attention_dropout if self.training else 0.0,
-        )
 
-    def _attend_once(self, q_BATD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
-        """One new position: plain products, several times faster on a CPU than the general kernel."""
-        if self.config.sliding_window is not None:
-            k_BGSD, v_BGSD = k_BGSD[:, :, -self.config.sliding_window :], v_BGSD[:, :, -self.config.sliding_window :]
-        q_BGAD = q_BATD.reshape(q_BATD.size(0), self.config.num_key_value_heads, -1, self.config.head_dim)
-        scores = (q_BGAD @ k_BGSD.mT).float() * self.config.head_dim**-0.5
-        out_BGAD: Tensor = scores.softmax(-1).to(v_BGSD.dtype) @ v_BGSD
-        return out_BGAD.reshape(q_BATD.shape)
-
-    def _attend_packed(self, q_BATD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, lengths: Sequence[int]) -> Tensor:
-        """Each document by itself: half the time of one masked call on a CPU. Those of one length go together."""
-        parts: list[Tensor] = [q_BATD] * len(lengths)
-        splits = [torch.split(tensor, list(lengths), dim=2) for tensor in (q_BATD, k_BGTD, v_BGTD)]
-        for members in _by_length(lengths):
-            q, k, v = (torch.cat([split[member] for member in members]) for split in splits)
-            for member, out in zip(members, torch.split(self._attend(q, k, v), 1), strict=True):
-                parts[member] = out
-        return torch.cat(parts, dim=2)
-
-    def _window_matters(self, seen: int) -> bool:
-        return self.config.sliding_window is not None and seen > self.config.sliding_window
-
-    def _mask(self, new: int, seen: int, device: torch.device) -> Tensor:
-        """(T, S) True where a position may look: at itself and the window - 1 before it (0 <= i - j < window)."""
-        i = torch.arange(seen - new, seen, device=device)[:, None]
-        j = torch.arange(seen, device=device)[None, :]
-        allowed = j <= i
-        if self.config.sliding_window is not None:
-            allowed &= i - j < self.config.sliding_window
-        return allowed
-
-
-def _rotate(x_BATD: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def _rotate(x_BATD: Tensor, rotation: Rotation) -> Tensor:
     """Rotary positions (Su et al. 2021, arXiv 2104.09864), first half against second half as Hugging Face does."""
     cos, sin = rotation
     first, second = x_BATD.chunk(2, dim=-1)
     return x_BATD * cos + torch.cat((-second, first), dim=-1) * sin
-
-
-def _by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Positions of the documents, grouped by equal length."""
-    groups: dict[int, list[int]] = {}
-    for position, length in enumerate(lengths):
-        groups.setdefault(length, []).append(position)
-    yield from groups.values()

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer as Backend
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -113,8 +115,12 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The exact bytes that ids stand for; control tokens stand for none."""
-        table = self._token_bytes
-        return b"".join(table[token_id] for token_id in ids)
+        return b"".join(map(self._token_bytes.__getitem__, ids))
+
+    @cached_property
+    def sizes_bytes(self) -> NDArray[np.int64]:
+        """(vocab_size,) bytes that each id stands for; none for a control token."""
+        return np.array([len(content) for content in self._token_bytes], np.int64)
 
     @cached_property
     def _token_bytes(self) -> list[bytes]:

@@ -1,94 +1,73 @@
-"""Muon for the hidden matrices and AdamW for the rest, with the warm-up-stable-decay schedule.
+"""Muon for the hidden matrices and AdamW for the rest, or AdamW alone as in the paper."""
 
-Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a matrix by its
-nearest orthogonal matrix, found by five Newton-Schulz steps. Measured on a 1.2M-parameter model it needs far fewer
-tokens than AdamW for the same loss (`docs/benchmarks.md`). Embeddings, norms and biases stay with AdamW.
-"""
-
-from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+import torch.distributed as dist
+from torch import nn
 
-WARMUP_SHARE = 0.03  # of the steps
-DECAY_SHARE = 0.4  # of the steps, linear to zero: the WSD schedule of Hu et al. 2024, arXiv 2404.06395
-ADAM_BETAS, ADAM_EPSILON = (0.9, 0.95), 1e-8  # StarCoder's
+from starsmith.core.errors import ConfigError
+from starsmith.training.muon import Muon
+from starsmith.training.parallel import own_parameters
 
-# Quintic iteration tuned for speed over exactness: singular values end between about 0.7 and 1.2 (Jordan et al.).
-_NEWTON_SCHULZ, _NEWTON_SCHULZ_STEPS = (3.4445, -4.7750, 2.0315), 5
-
-
-def learning_rate_factor(step: int, steps: int) -> float:
-    """Share of the peak learning rate at `step` of `steps`, counted from 0."""
-    warmup, decay = max(round(steps * WARMUP_SHARE), 1), max(round(steps * DECAY_SHARE), 1)
-    return min((step + 1) / warmup, 1.0, (steps - step) / decay)
+ADAM_EPSILON = 1e-8  # StarCoder's
 
 
-def orthogonalize(matrices: Tensor) -> Tensor:
-    """Nearly orthogonal matrices with the row and column spaces of (K, R, C) `matrices`, all K at once."""
-    a, b, c = _NEWTON_SCHULZ
-    tall = matrices.size(-2) > matrices.size(-1)
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(_NEWTON_SCHULZ_STEPS):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    found: Tensor = x.mT if tall else x
-    return found
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Measured on a 1.2M-parameter model, Muon needs far fewer tokens than AdamW for one loss (docs/benchmarks.md)."""
 
+    learning_rate: float = 3e-3  # AdamW's peak
+    matrix_learning_rate: float | None = 0.02  # Muon's peak; None trains all with AdamW, as the paper did
+    weight_decay: float = 0.1  # of AdamW's matrices and embeddings, not of norms and biases
+    matrix_weight_decay: float = 0.0  # of Muon's matrices
+    betas: tuple[float, ...] = (0.9, 0.95)  # AdamW's; StarCoder's values
+    clip_norm: float = 1.0  # of the gradient of all weights together; StarCoder's value
+    z_loss: float = 0.0  # weight of log(Z)^2, which keeps logits from drifting; PaLM has 1e-4 (arXiv 2204.02311)
+    averaging: float | None = None  # decay of a moving average of the weights, for example 0.999; it is what is written
 
-class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalized. Parameters are 2-D; equal shapes are stacked, so small models pay few calls."""
-
-    def __init__(self, params: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ARG002 the base class has it
-        """Update every matrix from its gradient."""
-        for group in self.param_groups:
-            shapes: dict[torch.Size, list[nn.Parameter]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    shapes.setdefault(parameter.shape, []).append(parameter)
-            for (rows, columns), parameters in shapes.items():
-                updates = orthogonalize(torch.stack([self._momentum(p, group["momentum"]) for p in parameters]))
-                # A unit step in the spectral norm must move the outputs of tall matrices as much as of square ones.
-                scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-                for parameter, update in zip(parameters, updates, strict=True):
-                    parameter.sub_(update, alpha=scale)
-
-    def _momentum(self, parameter: nn.Parameter, momentum: float) -> Tensor:
-        """Nesterov momentum of one matrix."""
-        gradient = parameter.grad
-        assert gradient is not None
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(gradient)
-        buffer: Tensor = state["momentum"].lerp_(gradient, 1 - momentum)
-        return gradient.lerp(buffer, momentum)
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(
+                f"betas={list(self.betas)}: two numbers from 0 to below 1", hint="StarCoder's: [0.9, 0.95]"
+            )
+        if self.learning_rate <= 0 or (self.matrix_learning_rate is not None and self.matrix_learning_rate <= 0):
+            raise ConfigError(
+                f"learning_rate={self.learning_rate}, matrix_learning_rate={self.matrix_learning_rate}: "
+                "must be above 0",
+                hint='to train all with AdamW: matrix_learning_rate = "none"',
+            )
+        if self.averaging is not None and not 0 < self.averaging < 1:
+            raise ConfigError(f"averaging={self.averaging}: a decay lies between 0 and 1", hint="for example 0.999")
+        if min(self.weight_decay, self.matrix_weight_decay, self.z_loss) < 0 or self.clip_norm <= 0:
+            raise ConfigError(
+                f"weight_decay={self.weight_decay}, matrix_weight_decay={self.matrix_weight_decay}, "
+                f"z_loss={self.z_loss}, clip_norm={self.clip_norm}: none may be negative, the norm not 0",
+                hint="mend the recipe",
+            )
 
 
 def build_optimizers(
-    model: nn.Module, *, learning_rate: float, matrix_learning_rate: float | None, weight_decay: float
+    model: nn.Module, config: OptimizerConfig, *, group: dist.ProcessGroup | None = None
 ) -> list[torch.optim.Optimizer]:
-    """AdamW alone when `matrix_learning_rate` is None, as in the paper; else Muon for the matrices of the layers.
+    """AdamW, and Muon after it unless `matrix_learning_rate` is None.
 
-    Weight decay is on matrices and embeddings only, not on norms and biases.
+    group  the ranks that hold one copy of a sharded model, as `Ranks.copy_group`
     """
     matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if matrix_learning_rate is not None and parameter.ndim == 2 and ".layers." in name:
+    for name, parameter in own_parameters(model).items():
+        if config.matrix_learning_rate is not None and parameter.ndim == 2 and ".layers." in name:
             matrices.append(parameter)
         else:
             (decayed if parameter.ndim == 2 else others).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    first, second = config.betas
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
+        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(first, second), eps=ADAM_EPSILON, fused=True)
     ]
-    if matrix_learning_rate is not None and matrices:
-        optimizers.append(Muon(matrices, lr=matrix_learning_rate))
+    if config.matrix_learning_rate is not None and matrices:
+        rate, decay = config.matrix_learning_rate, config.matrix_weight_decay
+        optimizers.append(Muon(matrices, lr=rate, weight_decay=decay, group=group))
     return optimizers

@@ -1,87 +1,46 @@
-"""Stage: token shards become a StarCoder2 checkpoint, within a number of steps or of minutes.
+"""Stage: token shards become a StarCoder2 checkpoint, within a number of steps, of tokens or of minutes.
 
 A time box is turned into a number of steps once, from the speed of a few steps thrown away, and written down; from
 there on the run is a function of its settings. Killed at any moment, the same command goes on from the last saved
-state and ends with the same weights, bit for bit.
+state and ends with the same weights, bit for bit on one process. Under `torchrun` the same command uses every rank.
 """
 
-import copy
+import hashlib
 import json
-import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from starsmith.core import artifact
+from starsmith.core.config import to_table
 from starsmith.core.console import note, progress
 from starsmith.core.errors import ConfigError
-from starsmith.core.records import HELD_OUT
 from starsmith.model import checkpoint
 from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import FILE_NAME, Tokenizer
 from starsmith.tokenizer.tokens import TokenStore
-from starsmith.training.data import Batch, DataConfig, batches, held_out_batch
-from starsmith.training.loop import StepReport, TrainingState, loss_sum, optimizer_step, train
+from starsmith.training.averaging import WeightAverage
+from starsmith.training.config import PretrainConfig
+from starsmith.training.data import Rows
+from starsmith.training.loop import NonFinite, StepReport, TrainingState, Work, gradients, train
+from starsmith.training.metrics import METRICS
 from starsmith.training.optimizer import build_optimizers
+from starsmith.training.parallel import Ranks, launched, place, whole_weights
+from starsmith.training.precision import compute_type, use_float8
+from starsmith.training.reporting import Reporter, Watch
+from starsmith.training.spikes import SpikeDetector, non_finite
+from starsmith.training.states import Contents, States
 
-STATE, PLAN, METRICS = "state.pt", "plan.json", "metrics.jsonl"  # in run/
-BASE_ROPE_THETA = 100_000.0  # StarCoder2's base stage
-SLIDING_WINDOW = 4096  # StarCoder2's, in every layer
-SAVE_EVERY_S = 30.0  # how much work a kill can cost
-HELD_OUT_CHECKS = 10  # times that the held-out loss is looked at
-HELD_OUT_TOKENS = 16_384  # read each time
+__all__ = ["METRICS", "PretrainConfig", "Watch", "run"]
+
+PLAN, STATES = "plan.json", "states"  # in run/
 SPEED_STEPS = 3  # timed, after one to warm up, to turn minutes into steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """A StarCoder2 model from nothing. The defaults are the 125M class; `recipes/` has the published sizes."""
-
-    hidden_size: int = 768
-    layers: int = 12
-    heads: int = 12
-    kv_heads: int = 2  # grouped-query attention; StarCoder2 has 2 or 4
-    context_tokens: int = 4096  # the longest sequence in training
-    batch_tokens: int = 524_288  # per optimizer step
-    micro_batch_tokens: int = 16_384  # per forward pass: memory against speed
-    steps: int | None = None  # give this for an exact length ...
-    minutes: float | None = None  # ... or this for a time box
-    learning_rate: float = 3e-3  # AdamW's peak
-    matrix_learning_rate: float | None = 0.02  # Muon's peak; None trains all with AdamW, as the paper did
-    weight_decay: float = 0.1
-    fim_rate: float = 0.5  # share of the files trained as infills
-    spm_rate: float = 0.5  # share of the infills in suffix-prefix-middle order
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
-            raise ConfigError(
-                f"steps={self.steps} and minutes={self.minutes}: give one of the two",
-                hint="for example --set pretrain.minutes=3",
-            )
-        if (self.steps is not None and self.steps < 1) or (self.minutes is not None and self.minutes <= 0):
-            raise ConfigError(f"steps={self.steps}, minutes={self.minutes}: must be above 0", hint="mend the recipe")
-
-    @property
-    def accumulate(self) -> int:
-        """Micro-batches in one step."""
-        return math.ceil(self.batch_tokens / self.micro_batch_tokens)
-
-    @property
-    def data(self) -> DataConfig:
-        """The settings of the data path."""
-        return DataConfig(
-            context_tokens=self.context_tokens,
-            batch_tokens=self.micro_batch_tokens,
-            fim_rate=self.fim_rate,
-            spm_rate=self.spm_rate,
-            seed=self.seed,
-        )
 
 
 @dataclass(frozen=True)
@@ -90,143 +49,273 @@ class _Run:
 
     config: PretrainConfig
     store: TokenStore
-    tokenizer: Tokenizer
-    draft: artifact.Draft
+    rows: Rows
+    ranks: Ranks
+    draft: artifact.Draft  # known to every rank; only the first writes to it
+    settings: str  # a digest of what decides the training
+    watch: Watch | None
 
-    def batches(self) -> Iterator[Batch]:
-        return batches(self.store, self.tokenizer, self.config.data)
-
-
-def run(config: PretrainConfig, *, tokens: Path, tokenizer: Path, out: Path) -> None:
-    """Train a model on the training documents of `tokens` and write a Hugging Face checkpoint."""
-    vocabulary = Tokenizer.load(tokenizer)
-    store = TokenStore(tokens, vocab_size=vocabulary.vocab_size)
-    rooms = ("core", "tokenizer", "model", "training")
-    parents = {"tokens": tokens, "tokenizer": tokenizer}
-    with artifact.create(out, kind="model", config=config, rooms=rooms, parents=parents, resume=True) as draft:
-        work = _Run(config, store, vocabulary, draft)
-        state = _initial_state(config, vocabulary.vocab_size)
-        steps = _planned_steps(work, state)
-        watch = TokenStore(tokens, vocab_size=vocabulary.vocab_size, split=HELD_OUT)
-        _train(
-            work, state, steps, held_out_batch(watch, context_tokens=config.context_tokens, max_tokens=HELD_OUT_TOKENS)
+    def work(self, steps: int) -> Work:
+        """For the loop."""
+        return Work(
+            rows=self.rows,
+            ranks=self.ranks,
+            optimizer=self.config.optimizer,
+            schedule=self.config.schedule,
+            steps=steps,
+            rows_per_step=self.config.rows_per_step,
+            precision=self.config.precision,
+            seed=self.config.seed,
         )
-        checkpoint.save(state.model, tokenizer / FILE_NAME, draft.path)
-        draft.settings["steps"], draft.settings["minutes"] = steps, None
-        draft.counts.update(steps=state.step, tokens=state.tokens, parameters=state.model.config.parameters)
-        (draft.run / STATE).unlink(missing_ok=True)
 
 
-def model_config(config: PretrainConfig, vocab_size: int) -> ModelConfig:
-    """The architecture that the settings describe."""
-    return ModelConfig(
-        vocab_size=vocab_size,
-        hidden_size=config.hidden_size,
-        intermediate_size=4 * config.hidden_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.kv_heads,
-        max_position_embeddings=config.context_tokens,
-        sliding_window=SLIDING_WINDOW,
-        rope_theta=BASE_ROPE_THETA,
-        # 1/sqrt(hidden_size): StarCoder2's 3B and 15B.
-        initializer_range=config.hidden_size**-0.5,
-    )
+def run(
+    config: PretrainConfig,
+    *,
+    tokens: Path,
+    tokenizer: Path,
+    out: Path,
+    base: Path | None = None,
+    watch: Watch | None = None,
+) -> None:
+    """Train a model on the training documents of `tokens` and write a Hugging Face checkpoint.
+
+    base   a model artefact to train on from; without it the weights are random
+    watch  figures of the model on held-out files, asked for now and then and logged with the step
+    """
+    vocabulary = Tokenizer.load(tokenizer)
+    _check_vocabulary(tokens, tokenizer, base)
+    parents = {"tokens": tokens, "tokenizer": tokenizer, **({} if base is None else {"base": base})}
+    store = TokenStore(tokens, vocab_size=vocabulary.vocab_size)
+    with launched(config.parallel) as ranks, _draft(config, parents, out, ranks) as draft:
+        settings = _settings(config, parents)
+        ranks.agree({"the settings": settings, "the version of torch": torch.__version__})
+        if ranks.is_first:
+            store.check()
+        rows = Rows(store, vocabulary, config.data, seed=config.seed, row_tokens=config.micro_batch_tokens)
+        ranks.rows(0, config.rows_per_step)  # an error now if they cannot be divided
+        work = _Run(config, store, rows, ranks, draft, settings, watch)
+        architecture = _architecture(config, vocabulary.vocab_size, base)
+        state = _first_state(config, architecture, base, ranks)
+        steps = _planned_steps(work, state)
+        states = States(draft.run / STATES, ranks, settings=f"{settings} {steps}")
+        _train(work, state, steps, states)
+        _write(work, state, architecture, tokenizer / FILE_NAME)
+        states.remove()
+        states.close()
 
 
-def _initial_state(config: PretrainConfig, vocab_size: int) -> TrainingState:
-    torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = Transformer(model_config(config, vocab_size)).to(device)
-    return TrainingState(model, _optimizers(config, model))
+def _check_vocabulary(tokens: Path, tokenizer: Path, base: Path | None) -> None:
+    """The vocabulary must be the one that the shards, and the base model, were made with."""
+    made_with = next((one.id for one in artifact.read(tokens, kind="tokens").parents if one.role == "tokenizer"), "")
+    given = artifact.read(tokenizer, kind="tokenizer").id
+    if made_with != given:
+        raise ConfigError(
+            f"{tokens} was made with tokenizer {made_with[:16]}, {tokenizer} is {given[:16]}",
+            hint="leave out --tokenizer, or make the tokens again: starsmith tokens CORPUS --tokenizer DIR",
+        )
+    if base is None:
+        return
+    artifact.read(base, kind="model")
+    theirs = base / FILE_NAME
+    if not theirs.is_file() or _sha256(theirs) != _sha256(tokenizer / FILE_NAME):
+        raise ConfigError(
+            f"the base model {base} has another vocabulary than {tokenizer}",
+            hint=f"make the tokens with the model's own: starsmith tokens CORPUS --tokenizer {base}",
+        )
 
 
-def _optimizers(config: PretrainConfig, model: Transformer) -> list[torch.optim.Optimizer]:
-    return build_optimizers(
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def _draft(config: PretrainConfig, parents: Mapping[str, Path], out: Path, ranks: Ranks) -> Iterator[artifact.Draft]:
+    """The artefact in the making: the first rank makes it, the others know where it lies."""
+    rooms = ("core", "tokenizer", "model", "training")
+    if ranks.is_first:
+        with artifact.create(out, kind="model", config=config, rooms=rooms, parents=parents, resume=True) as draft:
+            ranks.from_first((draft.path, draft.resumed))
+            yield draft
+    else:
+        path, resumed = ranks.from_first(None)
+        yield artifact.Draft(path, resumed=resumed)
+    ranks.wait_for_all()
+
+
+def _settings(config: PretrainConfig, parents: Mapping[str, Path]) -> str:
+    """A digest of what decides the weights."""
+    ids = {role: artifact.read(path).id for role, path in parents.items()}
+    return hashlib.sha256(json.dumps([to_table(config), ids], sort_keys=True).encode()).hexdigest()
+
+
+def _architecture(config: PretrainConfig, vocab_size: int, base: Path | None) -> ModelConfig:
+    context = config.data.context_tokens
+    if base is None:
+        return config.model.model(vocab_size=vocab_size, context_tokens=context)
+    return config.model.continued(checkpoint.load_config(base), context_tokens=context)
+
+
+def _first_state(config: PretrainConfig, architecture: ModelConfig, base: Path | None, ranks: Ranks) -> TrainingState:
+    """A model at the beginning, on all ranks."""
+
+    def make() -> Transformer:
+        torch.manual_seed(config.seed)
+        model = Transformer(architecture)
+        if base is not None:
+            model.load_state_dict(checkpoint.load(base).state_dict())
+        return model.train()
+
+    if config.precision == "float8" and ranks.size > 1:
+        raise ConfigError("precision='float8' works on one GPU", hint="use precision = 'bfloat16' with several")
+    model = place(make, architecture, ranks, compute=compute_type(ranks.device, config.precision))
+    model.checkpoint_layers = config.activation_checkpointing
+    if config.precision == "float8":
+        use_float8(model, ranks.device)
+    if config.compile or (config.compile is None and ranks.device.type == "cuda"):
+        for layer in model.model.layers:
+            layer.compile()
+    return _state_of(config, model, ranks)
+
+
+def _state_of(config: PretrainConfig, model: Transformer, ranks: Ranks) -> TrainingState:
+    decay = config.optimizer.averaging
+    return TrainingState(
         model,
-        learning_rate=config.learning_rate,
-        matrix_learning_rate=config.matrix_learning_rate,
-        weight_decay=config.weight_decay,
+        build_optimizers(model, config.optimizer, group=ranks.copy_group),
+        SpikeDetector(config.spikes),
+        None if decay is None else WeightAverage(model, decay),
     )
 
 
 def _planned_steps(work: _Run, state: TrainingState) -> int:
     """The number of steps: given, or fixed by an earlier start of this run, or measured and written down now."""
-    if work.config.steps is not None:
-        return work.config.steps
-    plan = work.draft.run / PLAN
-    if plan.is_file():
-        return int(json.loads(plan.read_text())["steps"])
-    assert work.config.minutes is not None
-    seconds = _seconds_per_step(work, state)
-    steps = max(round(work.config.minutes * 60 / seconds), 1)
-    plan.write_text(json.dumps({"steps": steps, "seconds_per_step": seconds}))
-    note(f"  pretrain: {seconds:.2f} s a step, so {steps} steps fill {work.config.minutes:g} minutes")
+    config, plan = work.config, work.draft.run / PLAN
+    if config.steps is not None:
+        return config.steps
+    if config.tokens is not None:
+        return max(round(config.tokens / (config.rows_per_step * config.micro_batch_tokens)), 1)
+    known = json.loads(plan.read_text())["steps"] if work.ranks.is_first and plan.is_file() else None
+    known = work.ranks.from_first(known)
+    if known is not None:
+        return int(known)
+    assert config.minutes is not None
+    seconds = float(work.ranks.from_first(_seconds_per_step(work, state)))
+    steps = max(round(config.minutes * 60 / seconds), 1)
+    if work.ranks.is_first:
+        plan.write_text(json.dumps({"steps": steps, "seconds_per_step": seconds}))
+        note(f"  pretrain: {seconds:.2f} s a step, so {steps} steps fill {config.minutes:g} minutes")
     return steps
 
 
 def _seconds_per_step(work: _Run, state: TrainingState) -> float:
-    """Median time of a step, tried on a copy of the model that is then thrown away."""
-    model = copy.deepcopy(state.model).train()
-    trial = TrainingState(model, _optimizers(work.config, model))
-    data = work.batches()
-    times = []
-    for _ in range(1 + SPEED_STEPS):
+    """Median time of a step at rate 0, which changes no weight, with optimizers that are then thrown away."""
+    trial = _state_of(work.config, state.model, work.ranks)
+    for optimizer in trial.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = 0.0
+    loop, times = work.work(1), []
+    for number in range(1 + SPEED_STEPS):
         started = time.monotonic()
-        optimizer_step(trial, [next(data) for _ in range(work.config.accumulate)], factor=0.0)
+        batches = [work.rows[row] for row in work.ranks.rows(number, loop.rows_per_step)]
+        gradients(trial, loop, batches, number).mean(work.ranks)
+        for optimizer in trial.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         times.append(time.monotonic() - started)
     return sorted(times[1:])[SPEED_STEPS // 2]
 
 
-def _train(work: _Run, state: TrainingState, steps: int, watch: tuple[Batch, int]) -> None:
-    """Run the loop to its end; log every step, look at the held-out loss and save the state now and then."""
-    state_file = work.draft.run / STATE
-    metrics = work.draft.run / METRICS
-    if work.draft.resumed and state_file.is_file():
-        state.load_state_dict(torch.load(state_file, weights_only=True))
-        note(f"  pretrain: taking up the run at step {state.step} of {steps}")
-    _keep_lines(metrics, state.step)
+def _contents(state: TrainingState) -> Contents:
+    average = {} if state.average is None else state.average.values
+    return Contents(state.model, state.optimizers, {f"average.{name}": value for name, value in average.items()})
+
+
+def _train(work: _Run, state: TrainingState, steps: int, states: States) -> None:
+    """Run the loop to its end, over rewinds; log every step, watch the model and save the state now and then."""
+    saved = states.load_latest(_contents(state))
+    if saved is not None:
+        _take_up(state, saved.facts)
+        if work.ranks.is_first:
+            note(f"  pretrain: taking up the run at step {state.step} of {steps}")
     saved_at = time.monotonic()
-    check_every = max(steps // HELD_OUT_CHECKS, 1)
-    reports = train(state, work.batches(), steps=steps, accumulate=work.config.accumulate)
-    with metrics.open("a") as log, progress("pretrain", total=steps, unit="steps") as advance:
+    shown = progress("pretrain", total=steps, unit="steps") if work.ranks.is_first else nullcontext(_silent)
+    with Reporter(work.config, work.ranks, work.draft.run, state, steps, work.watch) as reporter, shown as advance:
         advance(state.step)
-        for report in reports:
-            line = _line(report, work.config)
-            if watch[1] and (report.step % check_every == 0 or report.step == steps):
-                line["held_out_bits_per_byte"] = _bits_per_byte(state.model, watch)
-            log.write(json.dumps(line) + "\n")
-            advance(1, f"loss {report.loss:.3f}, {report.tokens / 1e6:.2f}M tokens")
-            if time.monotonic() - saved_at > SAVE_EVERY_S:
-                log.flush()
-                _save_state(state, state_file)
-                saved_at = time.monotonic()
+        while state.step < steps:
+            for report in _reports(work, state, steps):
+                advance(1, reporter.tell(report))
+                if report.spike is not None and work.config.spikes.action == "rewind":
+                    advance(-_rewind(state, states, report, reporter))
+                elif work.ranks.from_first(time.monotonic() - saved_at > 60 * work.config.save_minutes):
+                    states.save(_contents(state), state.step, _facts(state))
+                    saved_at = time.monotonic()
 
 
-def _line(report: StepReport, config: PretrainConfig) -> dict[str, Any]:
-    learning_rate = report.learning_rate_factor * config.learning_rate
-    fields = {key: value for key, value in asdict(report).items() if key != "learning_rate_factor"}
-    return {**fields, "learning_rate": learning_rate}
+def _reports(work: _Run, state: TrainingState, steps: int) -> Iterator[StepReport]:
+    try:
+        yield from train(state, work.work(steps))
+    except NonFinite as failure:
+        rows = [row for part in work.ranks.gather(failure.rows) for row in part]
+        error = non_finite(
+            failure.step,
+            failure.loss,
+            failure.gradient_norm,
+            rows=rows,
+            documents=work.store.all_documents,
+            run=work.draft.run,
+        )
+        assert error is not None
+        raise error from None
 
 
-@torch.no_grad()
-def _bits_per_byte(model: Transformer, watch: tuple[Batch, int]) -> float:
-    batch, size_bytes = watch
-    model.eval()
-    nats = float(loss_sum(model, batch))
-    model.train()
-    return nats / math.log(2) / size_bytes
+def _silent(number: float = 1, note: str = "") -> None:
+    """Progress of a rank that shows none."""
 
 
-def _save_state(state: TrainingState, path: Path) -> None:
-    """Replace the saved state in one step, so that a kill leaves the old or the new one."""
-    partial = path.with_suffix(".partial")
-    torch.save(state.state_dict(), partial)
-    partial.replace(path)
+def _facts(state: TrainingState) -> dict[str, Any]:
+    return {**state.progress_dict(), "averaged": 0 if state.average is None else state.average.steps}
 
 
-def _keep_lines(metrics: Path, steps: int) -> None:
-    """Forget what was logged after the state that the run goes on from."""
-    if metrics.is_file():
-        kept = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= steps]
-        metrics.write_text("".join(line + "\n" for line in kept))
+def _take_up(state: TrainingState, facts: dict[str, Any]) -> None:
+    """What stands beside the tensors of a saved state."""
+    state.load_progress_dict(facts)
+    if state.average is not None:
+        state.average.steps = facts["averaged"]
+
+
+def _rewind(state: TrainingState, states: States, report: StepReport, reporter: Reporter) -> int:
+    """Go back to the last saved state and step over what was read just before the spike; how many steps that is.
+
+    Before the first save there is nothing to go back to: then the update is left out, as it has been.
+    """
+    here, read = state.step, list(state.recent)
+    states.wait()
+    saved = states.load_latest(_contents(state))
+    if saved is None:
+        return 0
+    acted = state.detector.acted
+    _take_up(state, saved.facts)
+    state.detector.acted = acted
+    state.skipped |= {block for block in read if block >= state.block}
+    states.save(_contents(state), state.step, _facts(state))  # before it is logged: a kill in between repeats nothing
+    states.wait()
+    reporter.rewind(state.step, report)
+    return here - state.step
+
+
+def _write(work: _Run, state: TrainingState, architecture: ModelConfig, tokenizer_file: Path) -> None:
+    """The checkpoint, and its account."""
+    draft = work.draft
+    averaged = nullcontext() if state.average is None else state.average.in_place()
+    with averaged:
+        weights = whole_weights(state.model, work.ranks)
+    if not work.ranks.is_first:
+        return
+    with torch.device("meta"):
+        model = Transformer(architecture)
+    model.load_state_dict(weights, strict=False, assign=True)
+    model.tie_weights()
+    checkpoint.save(model, tokenizer_file, draft.path)
+    draft.settings.update(steps=state.step, minutes=None, tokens=None)
+    draft.counts.update(steps=state.step, tokens=state.tokens, parameters=architecture.parameters)

@@ -8,7 +8,7 @@ from starsmith.provenance.papers.about import NOT_GIVEN, About
 from starsmith.provenance.papers.dataset_card import rows
 from starsmith.provenance.papers.facts import CorpusFacts
 from starsmith.provenance.papers.licences import hub_fields
-from starsmith.provenance.papers.model_facts import EvaluationFacts, Metric, ModelFacts
+from starsmith.provenance.papers.model_facts import EvaluationFacts, Metric, ModelFacts, settings_of
 
 # Settings of a training run in words; others stand under their own names.
 SETTINGS = {
@@ -46,7 +46,7 @@ def write(model: ModelFacts, about: About, *, license_link: str = "") -> str:
         ],
         settings=[
             (SETTINGS[key], value)
-            for key, value in sorted(model.artefact.manifest.config.items())
+            for key, value in sorted(settings_of(model.artefact.manifest.config))
             if key in SETTINGS and value is not None
         ],
         corpora=[

@@ -1,6 +1,6 @@
 """A model by its manifest, and everything it was made from and measured by."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,15 @@ def read_model(opened: Opened, about: About, *, use_restrictions: Path | None = 
         licence=bases.licence_of(found, restrictions, about),
         evaluations=tuple(_evaluations(opened)),
     )
+
+
+def settings_of(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings in all tables of a stage, without the tables' names."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from settings_of(value)
+        else:
+            yield key, value
 
 
 def _chain(model: Opened) -> Iterator[Opened]:

@@ -16,7 +16,7 @@ from starsmith.provenance.papers.about import About
 from starsmith.provenance.papers.bases import Base, Restrictions
 from starsmith.provenance.papers.facts import CorpusFacts, Opened
 from starsmith.provenance.papers.model_card import training_data
-from starsmith.provenance.papers.model_facts import ModelFacts
+from starsmith.provenance.papers.model_facts import ModelFacts, settings_of
 
 CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
 VERSION = "3.0.1"
@@ -154,7 +154,9 @@ def _dataset(document: _Document, corpus: CorpusFacts) -> str:
 def _model(document: _Document, model: ModelFacts) -> str:
     about, manifest = document.about, model.artefact.manifest
     counts = manifest.counts
-    hyperparameters = {key: value for key, value in manifest.config.items() if isinstance(value, int | float | str)}
+    hyperparameters = {
+        key: value for key, value in settings_of(manifest.config) if isinstance(value, int | float | str)
+    }
     metrics = {
         f"{found.task}: {metric.type}": f"{metric.value:.6g}"
         + (f" (95 %: {metric.interval})" if metric.interval else "")

