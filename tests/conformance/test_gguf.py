@@ -21,13 +21,13 @@ pytestmark = pytest.mark.slow
 STARCODER2 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "starcoder2-tokenizer"
 TRAINED, PUBLISHED = "trained vocabulary", "StarCoder2's vocabulary"
 TEXT = "def area(width, height):\n    return 2025 * width + height\n"
-LEARNT = 14  # tokens of it that are the prompt; the rest is to be written
+LEARNT = 12  # tokens of it that are the prompt; the rest is to be written
 # Largest difference of a log-probability to our model with the very numbers of the file. What is left is llama.cpp's
 # table for GELU (float16), and with q8_0 and q4_0 its activations in eight bits.
 CLOSE = {"f32": 0.002, "f16": 0.005, "bf16": 0.03, "q8_0": 0.08, "q4_0": 0.08}
 # Largest difference to the model that was exported, whose log-probabilities span more than 10.
 QUANTIZED = {"f32": 0.002, "f16": 0.005, "bf16": 0.03, "q8_0": 0.1, "q4_0": 0.3}
-TOKENS = 8
+TOKENS = 5
 ENTRIES = 300  # likeliest tokens whose probabilities are compared
 
 

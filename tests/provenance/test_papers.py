@@ -40,7 +40,7 @@ def about(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command_knows_the_formats_that_there_are() -> None:
-    assert command.FORMATS == papers.FORMATS
+    assert command.PAPERS == papers.FORMATS
 
 
 @pytest.mark.parametrize(

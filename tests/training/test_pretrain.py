@@ -138,7 +138,7 @@ def test_tokens_become_steps(inputs: dict[str, Path], tmp_path: Path) -> None:
 def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
     inputs: dict[str, Path], tmp_path: Path
 ) -> None:
-    config = tiny(steps=150, save_minutes=0.001, model={"dropout": 0.1}, optimizer={"averaging": 0.9})
+    config = tiny(steps=60, save_minutes=0.001, model={"dropout": 0.1}, optimizer={"averaging": 0.9})
     pretrain.run(config, **inputs, out=tmp_path / "whole")
     out, kills, moments = tmp_path / "killed", 0, random.Random(0)
     while not out.exists():
@@ -146,7 +146,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
         if child == 0:
             pretrain.run(config, **inputs, out=out)
             os._exit(0)
-        time.sleep(moments.uniform(0.05, 0.6))
+        time.sleep(moments.uniform(0.05, 0.4))
         os.kill(child, signal.SIGKILL)
         kills += os.waitpid(child, 0)[1] == signal.SIGKILL
         if kills >= 20:
@@ -154,7 +154,7 @@ def test_killed_again_and_again_a_run_ends_with_the_weights_of_one_that_was_not(
 
     assert kills >= 20
     assert artifact.read(out).id == artifact.read(tmp_path / "whole").id
-    assert steps_of(out) == list(range(1, 151))
+    assert steps_of(out) == list(range(1, 61))
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -255,7 +255,7 @@ def test_a_spike_is_stepped_over(
         assert [event["event"] for event in events] == ["rewind"]
         assert read[:back] == list(range(21))
         assert bad_block not in read[back:]
-        assert read[-1] > 30  # as many steps, over later rows
+        assert read[-1] >= 30  # as many steps, over later rows
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_documents(

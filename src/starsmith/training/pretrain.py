@@ -99,7 +99,12 @@ def run(
         state = _first_state(config, architecture, base, ranks)
         steps = _planned_steps(work, state)
         states = States(draft.run / STATES, ranks, settings=f"{settings} {steps}")
-        _train(work, state, steps, states)
+        try:
+            _train(work, state, steps, states)
+        except BaseException:
+            if ranks.size == 1:  # one of many must end at once, so that the launcher ends the others
+                states.close()
+            raise
         _write(work, state, architecture, tokenizer / FILE_NAME)
         states.remove()
         states.close()
@@ -307,15 +312,14 @@ def _rewind(state: TrainingState, states: States, report: StepReport, reporter: 
 def _write(work: _Run, state: TrainingState, architecture: ModelConfig, tokenizer_file: Path) -> None:
     """The checkpoint, and its account."""
     draft = work.draft
-    averaged = nullcontext() if state.average is None else state.average.in_place()
-    with averaged:
+    with nullcontext() if state.average is None else state.average.in_place():
         weights = whole_weights(state.model, work.ranks)
-    if not work.ranks.is_first:
-        return
-    with torch.device("meta"):
-        model = Transformer(architecture)
-    model.load_state_dict(weights, strict=False, assign=True)
-    model.tie_weights()
-    checkpoint.save(model, tokenizer_file, draft.path)
+        if not work.ranks.is_first:
+            return
+        with torch.device("meta"):
+            model = Transformer(architecture)
+        model.load_state_dict(weights, strict=False, assign=True)
+        model.tie_weights()
+        checkpoint.save(model, tokenizer_file, draft.path)
     draft.settings.update(steps=state.step, minutes=None, tokens=None)
     draft.counts.update(steps=state.step, tokens=state.tokens, parameters=architecture.parameters)
