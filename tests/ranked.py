@@ -1,16 +1,19 @@
 """A small training job on several real processes, started with the variables that torchrun sets; or on one, in place.
 
-Run as a program it is one of these processes: `python ranked.py JOB...`, with the jobs' fields as JSON.
+The processes are copies of the one that tests: torch takes seconds to import, and each would import it anew.
 """
 
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,43 @@ class Job:
     odd_rank: int | None = None  # one that was started with other settings
 
 
+@dataclass(frozen=True)
+class Apart:
+    """Work in a process of its own."""
+
+    process: BaseProcess
+    says: Path  # what it writes to stdout and stderr
+
+    def finish(self, seconds: float = 150) -> tuple[int, str]:
+        """Exit code, negative for a signal, and what it said."""
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.terminate()  # a launcher then ends its ranks
+            self.process.join()
+        assert self.process.exitcode is not None
+        return self.process.exitcode, self.says.read_text()
+
+
+def apart(says: Path, work: Callable[..., None], *arguments: Any) -> Apart:
+    """Start the work in a copy of this process; in a new process where CUDA is in use, which allows no copies."""
+    says.parent.mkdir(parents=True, exist_ok=True)
+    context = get_context("spawn" if torch.cuda.is_initialized() else "fork")
+    process = context.Process(target=_begin, args=(says, work, *arguments))
+    process.start()
+    return Apart(process, says)
+
+
+def _begin(says: Path, work: Callable[..., None], *arguments: Any) -> None:
+    """Make the copy like a fresh process, then work."""
+    with says.open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    warnings.simplefilter("default")  # pytest makes errors of them
+    torch.set_num_threads(1)
+    work(*arguments)
+
+
 def start(job: Job, ranks: int) -> dict[str, Any]:
     """Run one job and give what rank 0 found; see `start_all`."""
     return start_all([job], ranks)[0]
@@ -78,24 +118,36 @@ def start_all(jobs: Sequence[Job], ranks: int) -> list[dict[str, Any]]:
         for job in jobs:
             train(job)
     else:
-        for process, output in finish(launch(jobs, ranks)):
-            assert process.returncode == 0, output
+        for code, said in finish(launch(jobs, ranks)):
+            assert code == 0, said
     return [result(job) for job in jobs]
 
 
-def launch(jobs: Sequence[Job], ranks: int) -> list[subprocess.Popen[str]]:
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    ports = ",".join(str(port) for port in _free_ports(len(jobs)))
-    return [
-        subprocess.Popen(
-            command(*jobs),
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "PORTS": ports},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
+def launch(jobs: Sequence[Job], ranks: int) -> list[Apart]:
+    ports, said = _free_ports(len(jobs)), Path(jobs[0].out)
+    return [apart(said / f"rank-{rank}.txt", _be_rank, rank, ranks, ports, jobs) for rank in range(ranks)]
+
+
+def finish(ranks: Sequence[Apart]) -> list[tuple[int, str]]:
+    """What became of the ranks; those that wait for one that failed are not waited for much longer."""
+    end = time.monotonic() + 150
+    return [rank.finish(max(end - time.monotonic(), 0.1)) for rank in ranks]
+
+
+def launch_with_torchrun(job: Job, ranks: int, restarts: int) -> Apart:
+    return apart(Path(job.out) / "torchrun.txt", _be_torchrun, job, ranks, restarts)
+
+
+def _be_torchrun(job: Job, ranks: int, restarts: int) -> None:
+    """Its own settings, launcher and agent; the ranks that it starts are copies, too."""
+    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.run import config_from_args, parse_args
+
+    standalone = ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--start-method=fork"]
+    config, _, _ = config_from_args(
+        parse_args([*standalone, f"--nproc-per-node={ranks}", f"--max-restarts={restarts}", __file__])
+    )
+    elastic_launch(config, train)(job)
 
 
 def _free_ports(number: int) -> list[int]:
@@ -106,14 +158,6 @@ def _free_ports(number: int) -> list[int]:
     for free in sockets:
         free.close()
     return ports
-
-
-def command(*jobs: Job) -> list[str]:
-    return [sys.executable, __file__, *(json.dumps(asdict(job)) for job in jobs)]
-
-
-def finish(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[subprocess.Popen[str], str]]:
-    return [(process, process.communicate(timeout=150)[0]) for process in processes]
 
 
 def result(job: Job) -> dict[str, Any]:
@@ -226,20 +270,15 @@ def _row(number: int) -> tuple[Tensor, Tensor, list[int]]:
     return ids, targets, [20, 12]
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    ports, usual = os.environ.get("PORTS"), muon.ROUND_ELEMENTS
-    for number, text in enumerate(sys.argv[1:]):
-        job = Job(**json.loads(text))
-        if ports is not None:  # else torchrun has set one
-            os.environ["MASTER_PORT"] = ports.split(",")[number]
+def _be_rank(rank: int, ranks: int, ports: Sequence[int], jobs: Sequence[Job]) -> None:
+    """What one of the processes that `launch` starts does."""
+    usual = muon.ROUND_ELEMENTS
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1"}
+    for job, port in zip(jobs, ports, strict=True):
+        os.environ["MASTER_PORT"] = str(port)
         muon.ROUND_ELEMENTS = job.round_elements or usual
         try:
             train(job)
         except StarsmithError as error:
             sys.stdout.write(f"error: {error.message}\n hint: {error.hint}\n")
             sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -42,7 +42,7 @@ def make(
 
 def break_off(out: Path, error: BaseException, *, resume: bool = False) -> None:
     with artifact.create(out, kind="corpus", config=Settings(), rooms=ROOMS, resume=resume) as draft:
-        (draft.path / "state.bin").write_text("half")
+        (draft.path / "state.bin").write_bytes(b"half")
         raise error
 
 
@@ -396,6 +396,23 @@ def test_an_interrupted_run_is_taken_up_when_nothing_changed(tmp_path: Path) -> 
 
     assert (resumed, state) == (True, "half")
     assert names(tmp_path) == ["a"]
+
+
+def test_a_disk_full_when_a_run_is_taken_up_does_not_lose_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        break_off(tmp_path / "a", KeyboardInterrupt(), resume=True)
+
+    def write_text(path: Path, *_: object, **__: object) -> int:
+        path.write_bytes(b"")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_text", write_text)
+        with pytest.raises((StarsmithError, KeyboardInterrupt)):
+            break_off(tmp_path / "a", KeyboardInterrupt(), resume=True)
+
+    with artifact.create(tmp_path / "a", kind="corpus", config=Settings(), rooms=ROOMS, resume=True) as draft:
+        assert draft.resumed
 
 
 def test_an_interrupted_run_with_other_settings_is_begun_anew(tmp_path: Path) -> None:

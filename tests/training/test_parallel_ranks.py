@@ -1,14 +1,12 @@
 """Several processes train the model that one process trains."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from ranked import Job, command, finish, launch, result, start_all
+from ranked import Job, finish, launch, launch_with_torchrun, result, start_all
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +110,7 @@ def test_layers_in_half_precision_keep_masters_in_full(one: Results, two: Result
 def test_ranks_that_disagree_all_stop_and_say_in_what(tmp_path: Path) -> None:
     ended = finish(launch([Job(out=str(tmp_path), odd_rank=1)], 2))
 
-    assert [process.returncode for process, _ in ended] == [1, 1]
+    assert [code for code, _ in ended] == [1, 1]
     for _, output in ended:
         assert "error: the ranks disagree on settings: rank 1 has other, rank 0 has same" in output
         assert "hint: start every node with the same command" in output
@@ -120,10 +118,9 @@ def test_ranks_that_disagree_all_stop_and_say_in_what(tmp_path: Path) -> None:
 
 def test_a_killed_rank_is_started_again_and_the_run_ends_as_if_nothing_had_been(one: Results, tmp_path: Path) -> None:
     job = Job(out=str(tmp_path), with_muon=True, states=str(tmp_path / "states"), save_every=1, kill_at=2)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
 
-    ended = subprocess.run([*torchrun, *command(job)[1:]], capture_output=True, text=True, timeout=200)
+    code, output = launch_with_torchrun(job, ranks=2, restarts=1).finish()
 
-    assert ended.returncode == 0, ended.stderr
+    assert code == 0, output
     assert (tmp_path / "died").exists()
     assert_equal(result(job), one["Muon"], 1e-11)

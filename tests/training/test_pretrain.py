@@ -1,5 +1,6 @@
 """A training run: it learns, it can be killed, it goes back from a spike, and it says what it did."""
 
+import errno
 import json
 import os
 import random
@@ -7,6 +8,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,17 @@ import torch
 
 from starsmith.core import artifact
 from starsmith.core.config import build
-from starsmith.core.errors import ArtifactError, ConfigError
+from starsmith.core.errors import ArtifactError, ConfigError, StarsmithError
 from starsmith.evaluation.watch import Watch
 from starsmith.model import checkpoint
+from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import Tokenizer
 from starsmith.training import loop, pretrain
 from starsmith.training.config import PretrainConfig
-from starsmith.training.spikes import DivergedError, Spike, SpikeDetector
+from starsmith.training.data import pack
+from starsmith.training.optimizer import OptimizerConfig
+from starsmith.training.parallel import Ranks
+from starsmith.training.spikes import DivergedError, Spike, SpikeConfig, SpikeDetector
 from starsmith.training.states import saved_states
 
 pytestmark = pytest.mark.slow
@@ -199,6 +205,43 @@ def test_a_truncated_state_is_told_and_the_one_before_it_taken(
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_a_disk_full_at_the_very_end_leaves_the_states_to_go_on_from(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(artifact, "_write_manifest", full)
+        with pytest.raises(StarsmithError, match="no space left"):
+            pretrain.run(tiny(save_minutes=1e-6), **inputs, out=tmp_path / "model")
+
+    pretrain.run(tiny(save_minutes=1e-6), **inputs, out=tmp_path / "model")
+
+    assert "taking up the run at step" in capsys.readouterr().err
+    assert not (tmp_path / "model" / "run" / "states").exists()
+
+
+def test_a_plan_is_whole_or_absent(inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that stops while the number of its steps is written finds it another time."""
+    write_text = Path.write_text
+
+    def stopped(path: Path, text: str, *arguments: Any, **options: Any) -> int:
+        if not path.name.startswith("plan"):
+            return write_text(path, text, *arguments, **options)
+        write_text(path, text[:5])
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", stopped)
+        with pytest.raises(Stopped):
+            pretrain.run(tiny(steps=None, minutes=0.01), **inputs, out=tmp_path / "model")
+
+    pretrain.run(tiny(steps=None, minutes=0.01), **inputs, out=tmp_path / "model")
+
+    assert artifact.read(tmp_path / "model").counts["steps"] > 0
+
+
 def test_a_shard_that_changed_under_a_run_is_refused(inputs: dict[str, Path], tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     shutil.copytree(inputs["tokens"], tokens, copy_function=shutil.copyfile)
@@ -326,11 +369,63 @@ def test_checkpointed_activations_give_the_same_weights(trained: Path, inputs: d
     assert all(torch.allclose(plain[name], less[name], atol=1e-6) for name in plain)
 
 
-def test_steps_tokens_and_minutes_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="steps=30, tokens=None, minutes=3"):
-        tiny(minutes=3.0)
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+
+    with pytest.raises(ConfigError, match="there is none: no-such-compiler"):
+        pretrain._compile(Transformer(tiny().model.model(vocab_size=64, context_tokens=64)))
 
 
-def test_a_row_shorter_than_the_context_is_refused() -> None:
-    with pytest.raises(ConfigError, match="micro_batch_tokens=32 is less than one context of 64"):
-        tiny(micro_batch_tokens=32)
+def test_a_fault_that_only_the_first_rank_sees_stops_all() -> None:
+    class Other(Ranks):
+        def from_first(self, value: Any) -> Any:
+            return told or value
+
+    def broken() -> None:
+        raise ArtifactError("shards/00000.bin was changed")
+
+    told: Any = None
+    with pytest.raises(ArtifactError, match=r"00000\.bin was changed"):
+        pretrain._on_first(Ranks(), broken)
+    told = (None, ArtifactError("shards/00000.bin was changed"))
+    with pytest.raises(ArtifactError, match=r"00000\.bin was changed"):
+        pretrain._on_first(Other(1, 2), broken)
+
+
+class Part(Ranks):
+    """A rank among others that are not there."""
+
+    def sum(self, *values: float) -> tuple[float, ...]:
+        return values
+
+
+def test_a_row_has_its_dropout_whatever_rank_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    batch = pack([list(range(20, 30))])
+    model = Transformer(tiny(model={"dropout": 0.1}).model.model(vocab_size=64, context_tokens=64))
+    state = loop.TrainingState(model, (), SpikeDetector(SpikeConfig()))
+
+    def seeds_of(ranks: Ranks) -> list[int]:
+        seeds.clear()
+        work: Any = SimpleNamespace(
+            ranks=ranks, rows_per_step=4, seed=1, precision="float32", optimizer=OptimizerConfig()
+        )
+        loop.gradients(state, work, [batch] * (4 // ranks.size), 3)
+        return list(seeds)
+
+    alone, first, second = seeds_of(Ranks()), seeds_of(Part(0, 2)), seeds_of(Part(1, 2))
+
+    assert len(set(alone)) == 4
+    assert (alone[0::2], alone[1::2]) == (first, second)
+
+
+def test_what_is_done_between_steps_is_no_time_of_training(inputs: dict[str, Path], tmp_path: Path) -> None:
+    def watch(_: object) -> dict[str, float]:
+        time.sleep(0.5)
+        return {}
+
+    started = time.monotonic()
+    pretrain.run(tiny(steps=10), **inputs, out=tmp_path / "model", watch=watch)
+
+    assert metrics(tmp_path / "model")[-1]["seconds"] < time.monotonic() - started - 5

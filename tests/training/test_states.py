@@ -2,10 +2,11 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ranked import MODEL, Job, make_model, make_optimizers, one_step, start
+from ranked import MODEL, Job, apart, make_model, make_optimizers, one_step, start
 from starsmith.core.errors import ArtifactError, CheckpointError
 from starsmith.model.transformer import Transformer
 from starsmith.training.parallel import Ranks
@@ -178,70 +179,60 @@ def test_a_finished_run_leaves_nothing(saved: Path) -> None:
     assert not saved.exists()
 
 
-def fill_and_save(directory: Path, limit: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: save step 1, make the disk full as `limit` says, save step 2, make room, save step 3."""
-    program = f"""
-import resource
-from pathlib import Path
-from ranked import Job, make_model, make_optimizers, one_step
-from starsmith.training.parallel import Ranks
-from starsmith.training.states import Contents, States
-model = make_model(Job(out="", dtype="float32"))
-contents = Contents(model, make_optimizers(model, Ranks(), with_muon=True))
-states = States(Path({str(directory)!r}), Ranks())
-one_step(model, contents.optimizers, Ranks(), 0)
-states.save(contents, 1, {{}})
-states.wait()
-{limit}
-states.save(contents, 2, {{}})
-states.wait()
-loss, _ = one_step(model, contents.optimizers, Ranks(), 1)
-print("goes on", loss)
-print("partial", list(Path({str(directory)!r}).glob("*.partial")))
-make_room()
-states.save(contents, 3, {{}})
-states.close()
-print("states", sorted(path.name for path in Path({str(directory)!r}).iterdir()))
-"""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100)
+def fill_and_save(directory: Path, fill: Callable[[], Callable[[], object]]) -> None:
+    """Save step 1, make the disk full and save step 2, make room and save step 3; for a process of its own."""
+    contents, states = make_contents(), States(directory, ALONE)
+    steps(contents, [0])
+    states.save(contents, 1, {})
+    states.wait()
+    make_room = fill()
+    states.save(contents, 2, {})
+    states.wait()
+    print("goes on", steps(contents, [1]))
+    print("partial", list(directory.glob("*.partial")))
+    make_room()
+    states.save(contents, 3, {})
+    states.close()
+    print("states", sorted(path.name for path in directory.iterdir()))
 
 
-def assert_went_on(ended: subprocess.CompletedProcess[str]) -> None:
-    assert ended.returncode == 0, ended.stderr
-    assert "warning: no space left to save the state of step 2" in ended.stderr
-    assert "the one in step-00000001 stays, and training goes on" in ended.stderr
-    assert "goes on" in ended.stdout
-    assert "partial []" in ended.stdout
-    assert "states ['step-00000001', 'step-00000003']" in ended.stdout
+def assert_goes_on(directory: Path, fill: Callable[[], Callable[[], object]], said: Path) -> None:
+    code, output = apart(said, fill_and_save, directory, fill).finish()
+
+    assert code == 0, output
+    assert "warning: no space left to save the state of step 2" in output
+    assert "the one in step-00000001 stays, and training goes on" in output
+    assert "goes on [(" in output
+    assert "partial []" in output
+    assert "states ['step-00000001', 'step-00000003']" in output
 
 
-@pytest.mark.slow
+def forbid_large_files() -> Callable[[], object]:
+    """No file of this process may have more than 100 kB; what is returned lifts the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    return partial(resource.setrlimit, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def fill_disk(disk: Path) -> Callable[[], object]:
+    """Leave room for 200 kB; what is returned removes the filler."""
+    filler, space = disk / "filler", os.statvfs(disk)
+    filler.write_bytes(bytes(space.f_bavail * space.f_frsize - 200_000))
+    return filler.unlink
+
+
 def test_files_that_cannot_grow_leave_the_last_good_state_and_the_training_goes_on(tmp_path: Path) -> None:
-    limit = """
-free = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, free[1]))
-make_room = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, free)
-"""
-    assert_went_on(fill_and_save(tmp_path / "states", limit))
+    assert_goes_on(tmp_path / "states", forbid_large_files, tmp_path / "said.txt")
 
 
-@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_state_and_the_training_goes_on(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
         pytest.skip("needs the right to mount a small disk (tmpfs)")
-    limit = f"""
-import os
-filler = Path({str(disk)!r}) / "filler"
-space = os.statvfs(filler.parent)
-filler.write_bytes(bytes(space.f_bavail * space.f_frsize - 200_000))
-make_room = filler.unlink
-"""
     try:
-        assert_went_on(fill_and_save(disk / "states", limit))
+        assert_goes_on(disk / "states", partial(fill_disk, disk), tmp_path / "said.txt")
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

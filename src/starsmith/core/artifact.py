@@ -110,7 +110,8 @@ def create(
     _make_run_directory(draft)
     began = time.monotonic()
     try:
-        (draft.run / STARTED).write_text(json.dumps(lineage))
+        if not draft.resumed:  # else it stands there: written anew, a kill or a full disk could lose it, and the run
+            (draft.run / STARTED).write_text(json.dumps(lineage))
         yield draft
         links = {role: os.path.relpath(path.resolve(), out.resolve()) for role, path in (parents or {}).items()}
         (draft.run / PARENTS).write_text(json.dumps(links))

@@ -6,7 +6,6 @@ weights' own type where that is wider, and on many ranks it is sharded as they a
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +44,3 @@ class WeightAverage:
             held = own.clone()
             own.copy_(value)
             value.copy_(held)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For a saved state."""
-        return {"values": self.values, "steps": self.steps}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
-        for name, value in self.values.items():
-            value.copy_(saved["values"][name])
-        self.steps = int(saved["steps"])

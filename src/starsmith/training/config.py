@@ -1,7 +1,9 @@
 """The settings of pre-training and continued training: a recipe's table [pretrain] and the tables below it."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from starsmith.core.errors import ConfigError
 from starsmith.model.config import ModelConfig
@@ -13,6 +15,7 @@ from starsmith.training.spikes import SpikeConfig
 
 BASE_ROPE_THETA = 100_000.0  # StarCoder2's base stage
 PRECISIONS = ("auto", "float32", "bfloat16", "float8")
+SIZES = ("hidden_size", "layers", "heads", "kv_heads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class ArchitectureConfig:
     dropout: float = 0.0  # of attention, residual and embedding; the released runs have 0.1 or 0
 
     def __post_init__(self) -> None:
+        if min(self.hidden_size, self.layers, self.heads, self.kv_heads) < 1:
+            raise ConfigError(f"{_sizes(vars(self), SIZES)}: must be above 0", hint="mend [pretrain.model]")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout={self.dropout}: must be at least 0 and below 1", hint="0 is the default")
 
@@ -56,17 +61,17 @@ class ArchitectureConfig:
 
     def continued(self, base: ModelConfig, *, context_tokens: int) -> ModelConfig:
         """The architecture of `base`, trained on: with a longer context and another theta where they are asked for."""
-        asked = {name: getattr(self, name) for name in ("hidden_size", "layers", "heads", "kv_heads")}
         has = {
             "hidden_size": base.hidden_size,
             "layers": base.num_hidden_layers,
             "heads": base.num_attention_heads,
             "kv_heads": base.num_key_value_heads,
         }
-        plain = ArchitectureConfig()
-        if asked != has and any(asked[name] != getattr(plain, name) for name in asked):
+        plain, asked = vars(ArchitectureConfig()), vars(self)
+        wrong = [name for name in SIZES if asked[name] not in (has[name], plain[name])]
+        if wrong:
             raise ConfigError(
-                f"the base model has {_sizes(has)}, the recipe asks for {_sizes(asked)}",
+                f"the base model has {_sizes(has, SIZES)}, the recipe asks for {_sizes(asked, wrong)}",
                 hint="leave the sizes out of [pretrain.model]: they are the base model's",
             )
         return replace(
@@ -96,7 +101,7 @@ class PretrainConfig:
     minutes: float | None = None  # ... or a time box
     precision: str = "auto"  # or float32, bfloat16, float8 (the last on GPUs that have it)
     activation_checkpointing: bool = False  # layers are run again in the backward pass: less memory, a third more time
-    compile: bool | None = None  # None: on a GPU; on a CPU it gains nothing
+    compile: bool = True  # the layers, on a GPU; a CPU does not: it would take minutes and gain nothing
     save_minutes: float = 0.5  # between saved states: how much work a kill can cost
     seed: int = 0
 
@@ -116,6 +121,13 @@ class PretrainConfig:
                 f"micro_batch_tokens={self.micro_batch_tokens} is less than one context of {self.data.context_tokens}",
                 hint="raise micro_batch_tokens, or lower data.context_tokens",
             )
+        if self.batch_tokens < self.micro_batch_tokens:
+            raise ConfigError(
+                f"batch_tokens={self.batch_tokens} is less than micro_batch_tokens={self.micro_batch_tokens}",
+                hint="lower micro_batch_tokens: a step is one micro-batch or more",
+            )
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: must not be negative", hint="0 is the default")
 
     @property
     def rows_per_step(self) -> int:
@@ -123,5 +135,5 @@ class PretrainConfig:
         return math.ceil(self.batch_tokens / self.micro_batch_tokens)
 
 
-def _sizes(values: dict[str, int]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+def _sizes(values: Mapping[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {values[name]}" for name in names)

@@ -35,7 +35,7 @@ class StepReport:
     learning_rate_factor: float
     tokens: int  # read so far by all ranks, this step included
     step_tokens: int  # read in this step
-    seconds: float  # since this process began to train
+    seconds: float  # of training since this process began or went back; what is done between steps does not count
     epoch: float  # passes over the corpus, at the step's first row
     tally: Tally  # losses by kind and language, of what this rank read
     spike: Spike | None = None  # whether its update was made is in the settings
@@ -116,13 +116,14 @@ def train(state: TrainingState, work: Work) -> Iterator[StepReport]:
 
     A report with a spike that is to be rewound is the last: the caller puts an older state in place and begins anew.
     """
-    started = time.monotonic()
+    seconds = 0.0
     state.model.train()
     with _Reader(work) as reader:
         while state.step < work.steps:
-            block = state.peek_block()
+            began, block = time.monotonic(), state.peek_block()
             report = _step(state, work, block, reader.read(block))
-            yield replace(report, seconds=time.monotonic() - started)
+            seconds += time.monotonic() - began
+            yield replace(report, seconds=seconds)
             if _is_rewound(state, report):
                 return
 
@@ -131,10 +132,10 @@ def gradients(state: TrainingState, work: Work, batches: Sequence[Batch], block:
     """Backward passes of this rank's micro-batches of a step, of the mean loss over all trained tokens of all ranks."""
     (trained,) = work.ranks.sum(sum(batch.trained_tokens for batch in batches))
     losses = StepLosses(int(trained))
-    for number, batch in enumerate(batches):
+    for row, batch in zip(work.ranks.rows(block, work.rows_per_step), batches, strict=True):
         if state.model.config.attention_dropout:
-            # By the place in the run and not by what was drawn before, so that a resumed run has the same.
-            key = np.random.SeedSequence([work.seed, block, work.ranks.data_rank, number])
+            # By the row and not by what was drawn before, so that a resumed run has the same, at any number of ranks.
+            key = np.random.SeedSequence([work.seed, row])
             torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
         found = batch_losses(state.model, batch, precision=work.precision, z_loss=work.optimizer.z_loss)
         (found.objective / max(losses.trained_tokens, 1)).backward()  # type: ignore[no-untyped-call]
@@ -239,7 +240,9 @@ class _Reader:
     def read(self, block: int) -> list[Batch]:
         """The micro-batches of this rank in a block; the next block is begun."""
         known = self._ahead
-        batches = known[1].result() if known is not None and known[0] == block else self._rows(block)
+        # Rows are for one thread at a time: a block that was not foreseen waits until the one ahead is read.
+        reading = known[1] if known is not None and known[0] == block else self._threads.submit(self._rows, block)
+        batches = reading.result()
         self._ahead = (block + 1, self._threads.submit(self._rows, block + 1))
         return batches
 

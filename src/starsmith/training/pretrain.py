@@ -7,19 +7,21 @@ state and ends with the same weights, bit for bit on one process. Under `torchru
 
 import hashlib
 import json
+import os
+import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
 from starsmith.core import artifact
 from starsmith.core.config import to_table
 from starsmith.core.console import note, progress
-from starsmith.core.errors import ConfigError
+from starsmith.core.errors import ConfigError, StarsmithError
 from starsmith.model import checkpoint
 from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
@@ -38,6 +40,8 @@ from starsmith.training.spikes import SpikeDetector, non_finite
 from starsmith.training.states import Contents, States
 
 __all__ = ["METRICS", "PretrainConfig", "Watch", "run"]
+
+Made = TypeVar("Made")
 
 PLAN, STATES = "plan.json", "states"  # in run/
 SPEED_STEPS = 3  # timed, after one to warm up, to turn minutes into steps
@@ -87,27 +91,28 @@ def run(
     _check_vocabulary(tokens, tokenizer, base)
     parents = {"tokens": tokens, "tokenizer": tokenizer, **({} if base is None else {"base": base})}
     store = TokenStore(tokens, vocab_size=vocabulary.vocab_size)
-    with launched(config.parallel) as ranks, _draft(config, parents, out, ranks) as draft:
-        settings = _settings(config, parents)
-        ranks.agree({"the settings": settings, "the version of torch": torch.__version__})
-        if ranks.is_first:
-            store.check()
-        rows = Rows(store, vocabulary, config.data, seed=config.seed, row_tokens=config.micro_batch_tokens)
-        ranks.rows(0, config.rows_per_step)  # an error now if they cannot be divided
-        work = _Run(config, store, rows, ranks, draft, settings, watch)
-        architecture = _architecture(config, vocabulary.vocab_size, base)
-        state = _first_state(config, architecture, base, ranks)
-        steps = _planned_steps(work, state)
-        states = States(draft.run / STATES, ranks, settings=f"{settings} {steps}")
-        try:
-            _train(work, state, steps, states)
-        except BaseException:
-            if ranks.size == 1:  # one of many must end at once, so that the launcher ends the others
-                states.close()
-            raise
-        _write(work, state, architecture, tokenizer / FILE_NAME)
-        states.remove()
-        states.close()
+    with launched(config.parallel) as ranks:
+        with _draft(config, parents, out, ranks) as draft:
+            settings = _settings(config, parents)
+            ranks.agree({"the settings": settings, "the version of torch": torch.__version__})
+            _on_first(ranks, store.check)
+            rows = Rows(store, vocabulary, config.data, seed=config.seed, row_tokens=config.micro_batch_tokens)
+            ranks.rows(0, config.rows_per_step)  # an error now if they cannot be divided
+            work = _Run(config, store, rows, ranks, draft, settings, watch)
+            architecture = _architecture(config, vocabulary.vocab_size, base)
+            state = _first_state(config, architecture, base, ranks)
+            steps = _planned_steps(work, state)
+            states = States(draft.run / STATES, ranks, settings=f"{settings} {steps}")
+            try:
+                _train(work, state, steps, states)
+            except BaseException:
+                if ranks.size == 1:  # one of many must end at once, so that the launcher ends the others
+                    states.close()
+                raise
+            states.close()
+            _write(work, state, architecture, tokenizer / FILE_NAME)
+        if ranks.is_first:  # not before: stopped while the checkpoint gets its account, the run goes on from them
+            shutil.rmtree(out / artifact.RUN / STATES, ignore_errors=True)
 
 
 def _check_vocabulary(tokens: Path, tokenizer: Path, base: Path | None) -> None:
@@ -138,18 +143,28 @@ def _sha256(path: Path) -> str:
 def _draft(config: PretrainConfig, parents: Mapping[str, Path], out: Path, ranks: Ranks) -> Iterator[artifact.Draft]:
     """The artefact in the making: the first rank makes it, the others know where it lies."""
     rooms = ("core", "tokenizer", "model", "training")
-    if ranks.is_first:
-        with artifact.create(out, kind="model", config=config, rooms=rooms, parents=parents, resume=True) as draft:
-            ranks.from_first((draft.path, draft.resumed))
-            yield draft
-    else:
-        path, resumed = ranks.from_first(None)
-        yield artifact.Draft(path, resumed=resumed)
+    with ExitStack() as stack:
+        making = artifact.create(out, kind="model", config=config, rooms=rooms, parents=parents, resume=True)
+        yield _on_first(ranks, lambda: stack.enter_context(making))
     ranks.wait_for_all()
 
 
+def _on_first(ranks: Ranks, work: Callable[[], Made]) -> Made:
+    """What the work of the first rank gives; an error of it stops every rank, in two lines and not in a traceback."""
+    made, failure = None, None
+    if ranks.is_first:
+        try:
+            made = work()
+        except StarsmithError as error:
+            failure = error
+    made, failure = ranks.from_first((made, failure))
+    if failure is not None:
+        raise failure
+    return cast("Made", made)
+
+
 def _settings(config: PretrainConfig, parents: Mapping[str, Path]) -> str:
-    """A digest of what decides the weights."""
+    """A digest of the settings and of what is trained on."""
     ids = {role: artifact.read(path).id for role, path in parents.items()}
     return hashlib.sha256(json.dumps([to_table(config), ids], sort_keys=True).encode()).hexdigest()
 
@@ -177,10 +192,22 @@ def _first_state(config: PretrainConfig, architecture: ModelConfig, base: Path |
     model.checkpoint_layers = config.activation_checkpointing
     if config.precision == "float8":
         use_float8(model, ranks.device)
-    if config.compile or (config.compile is None and ranks.device.type == "cuda"):
-        for layer in model.model.layers:
-            layer.compile()
+    if config.compile and ranks.device.type == "cuda":
+        _compile(model)
     return _state_of(config, model, ranks)
+
+
+def _compile(model: Transformer) -> None:
+    """Have torch compile the layers when they are first run; what starts the GPU's kernels is written in C."""
+    asked = os.environ.get("CC")
+    compilers = (asked,) if asked else ("gcc", "clang")
+    if not any(shutil.which(name) for name in compilers):
+        raise ConfigError(
+            f"compiling the model for the GPU takes a C compiler, and there is none: {' or '.join(compilers)}",
+            hint="install one, or give pretrain.compile = false",
+        )
+    for layer in model.model.layers:
+        layer.compile()
 
 
 def _state_of(config: PretrainConfig, model: Transformer, ranks: Ranks) -> TrainingState:
@@ -208,7 +235,9 @@ def _planned_steps(work: _Run, state: TrainingState) -> int:
     seconds = float(work.ranks.from_first(_seconds_per_step(work, state)))
     steps = max(round(config.minutes * 60 / seconds), 1)
     if work.ranks.is_first:
-        plan.write_text(json.dumps({"steps": steps, "seconds_per_step": seconds}))
+        partial = plan.with_suffix(".partial")
+        partial.write_text(json.dumps({"steps": steps, "seconds_per_step": seconds}))
+        partial.replace(plan)  # whole or absent: a run is killed at any moment
         note(f"  pretrain: {seconds:.2f} s a step, so {steps} steps fill {config.minutes:g} minutes")
     return steps
 
@@ -301,7 +330,7 @@ def _rewind(state: TrainingState, states: States, report: StepReport, reporter: 
         return 0
     acted = state.detector.acted
     _take_up(state, saved.facts)
-    state.detector.acted = acted
+    state.detector.acted = acted  # or it would go back for ever
     state.skipped |= {block for block in read if block >= state.block}
     states.save(_contents(state), state.step, _facts(state))  # before it is logged: a kill in between repeats nothing
     states.wait()
