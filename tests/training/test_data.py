@@ -19,7 +19,7 @@ from starsmith.tokenizer import tokens
 from starsmith.tokenizer.bpe import END_OF_TEXT, FILE_SEP, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, REPO_NAME, Tokenizer
 from starsmith.tokenizer.tokens import TokenStore
 from starsmith.training import packing
-from starsmith.training.data import IGNORED, Batch, DataConfig, Rows, held_out_batch, pack
+from starsmith.training.data import IGNORED, Batch, DataConfig, Rows, pack
 from worlds import MakeCorpus, function_text, source_file
 
 NO_NODES = {"character": 0.5, "line": 0.5}
@@ -377,16 +377,6 @@ def test_languages_are_told(world: tuple[TokenStore, list[SourceFile]], tokenize
     for batch in epoch_of(rows_of(store, tokenizer)):
         for documents, language in zip(batch.documents, batch.languages, strict=True):
             assert language == files[documents[0]].language
-
-
-def test_the_held_out_batch_knows_its_bytes(tokens_directory: Path) -> None:
-    watch = TokenStore(tokens_directory, vocab_size=400, split="held_out")
-
-    batch, size_bytes = held_out_batch(watch, context_tokens=10_000, max_tokens=100_000)
-
-    expected = sum(size * (length - 1) / length for size, length in zip(watch.sizes_bytes, watch.lengths, strict=True))
-    assert len(batch.lengths) == len(watch)
-    assert size_bytes == pytest.approx(expected, abs=1)
 
 
 def test_packed_sequences_need_no_origin() -> None:

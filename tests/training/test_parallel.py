@@ -65,22 +65,12 @@ def test_one_process_has_a_plain_model_and_goes_on_with_its_random_stream() -> N
 
     torch.manual_seed(3)
     model = place(lambda: Transformer(TINY), TINY, Ranks())
-    Ranks().seed_dropout(9)
 
     assert type(model) is Transformer
     assert torch.equal(torch.rand(1), after)
     assert all(torch.equal(value, wanted.state_dict()[name]) for name, value in model.state_dict().items())
     weights = whole_weights(model, Ranks())
     assert list(weights) == [name for name, _ in wanted.named_parameters()]
-
-
-def test_ranks_that_read_different_rows_drop_different_places() -> None:
-    drawn = []
-    for rank in range(3):
-        Ranks(rank, 3).seed_dropout(0)
-        drawn.append(float(torch.rand(1)))
-
-    assert len(set(drawn)) == 3
 
 
 def test_one_process_clips_as_torch_does() -> None:

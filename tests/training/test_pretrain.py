@@ -257,11 +257,20 @@ def test_a_shard_that_changed_under_a_run_is_refused(inputs: dict[str, Path], tm
 
 
 def test_a_run_with_other_settings_does_not_take_up_the_old_one(inputs: dict[str, Path], tmp_path: Path) -> None:
-    interrupted(tiny(), inputs, tmp_path / "model")
+    interrupted(tiny(), inputs, tmp_path / "model")  # before its first state was saved
 
     pretrain.run(tiny(steps=2), **inputs, out=tmp_path / "model")
 
     assert artifact.read(tmp_path / "model").counts["steps"] == 2
+
+
+def test_saved_states_are_not_thrown_away_because_a_setting_changed(inputs: dict[str, Path], tmp_path: Path) -> None:
+    states = interrupted(tiny(save_minutes=1e-6), inputs, tmp_path / "model")
+
+    with pytest.raises(ArtifactError, match="holds an interrupted work that other settings"):
+        pretrain.run(tiny(save_minutes=1e-5), **inputs, out=tmp_path / "model")
+
+    assert all(state.is_dir() for state in states)
 
 
 @pytest.mark.parametrize("action", ["skip", "rewind"])

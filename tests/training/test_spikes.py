@@ -127,25 +127,6 @@ def test_a_detector_goes_on_from_its_saved_state_as_if_nothing_had_been(cut: int
     assert after.state_dict() == whole.state_dict()
 
 
-def test_a_rewind_takes_back_the_losses_but_not_the_count_of_rewinds() -> None:
-    detector = SpikeDetector(SpikeConfig(window=32, action="rewind"))
-    values = losses(100, noise=0.02)
-    spikes(detector, values[:50])
-    saved = detector.state_dict()
-    spikes(detector, [*values[50:60], 90.0], first=51)
-
-    detector.rewind(saved)
-
-    assert detector.state_dict() == {**saved, "acted": 1}
-
-
-def test_a_rewind_steps_over_the_batches_before_the_spike_too_but_not_those_that_were_saved() -> None:
-    spike = Spike(100, "loss", 9.0, 2.0, 50.0, True)
-
-    assert list(spike.skipped(90)) == [97, 98, 99, 100]
-    assert list(spike.skipped(98)) == [99, 100]
-
-
 def test_a_run_that_keeps_spiking_is_stopped() -> None:
     values = losses(600, noise=0.02)
     values[200::20] *= 3

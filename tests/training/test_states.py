@@ -188,12 +188,11 @@ def fill_and_save(directory: Path, fill: Callable[[], Callable[[], object]]) -> 
     make_room = fill()
     states.save(contents, 2, {})
     states.wait()
-    print("goes on", steps(contents, [1]))
-    print("partial", list(directory.glob("*.partial")))
+    steps(contents, [1])
+    assert [path.name for path in directory.iterdir()] == ["step-00000001"]
     make_room()
     states.save(contents, 3, {})
     states.close()
-    print("states", sorted(path.name for path in directory.iterdir()))
 
 
 def assert_goes_on(directory: Path, fill: Callable[[], Callable[[], object]], said: Path) -> None:
@@ -202,9 +201,8 @@ def assert_goes_on(directory: Path, fill: Callable[[], Callable[[], object]], sa
     assert code == 0, output
     assert "warning: no space left to save the state of step 2" in output
     assert "the one in step-00000001 stays, and training goes on" in output
-    assert "goes on [(" in output
-    assert "partial []" in output
-    assert "states ['step-00000001', 'step-00000003']" in output
+    assert sorted(path.name for path in directory.iterdir()) == ["step-00000001", "step-00000003"]
+    assert load(directory) == 3
 
 
 def forbid_large_files() -> Callable[[], object]:

@@ -92,12 +92,15 @@ def create(
     rooms: Sequence[str],
     parents: Mapping[str, Path] | None = None,
     resume: bool = False,
+    dear: str = "",
 ) -> Iterator[Draft]:
     """Write an artefact through `OUT.partial`; it gets its name only when all of it is there.
 
     rooms    the packages whose code decides the outcome, for example ("core", "corpus")
     parents  role -> directory of an artefact this one is made from
     resume   keep the partial directory when the work is interrupted, and take it up again if nothing changed
+    dear     a folder in run/: if something is in it and the work cannot be taken up, that is an error; without it, what
+             an interrupted work of other settings left is thrown away
     """
     out = out.resolve() if out.is_symlink() else out
     _check_place(out, kind, parents or {})
@@ -105,6 +108,11 @@ def create(
     partial = out.with_name(out.name + ".partial")
     draft = Draft(partial, resumed=resume and _can_resume(partial, lineage))
     if not draft.resumed:
+        if dear and any((partial / RUN / dear).glob("*")):
+            raise ArtifactError(
+                f"{partial} holds an interrupted work that other settings, inputs or code began",
+                hint="give the same settings to go on with it, another --out to keep it, or remove it",
+            )
         _discard_partial(partial)
     parent_is_new = not out.parent.exists()
     _make_run_directory(draft)

@@ -252,23 +252,6 @@ def pack(sequences: Sequence[fim.Ids]) -> Batch:
     return Batch(ids, targets, lengths)
 
 
-def held_out_batch(store: TokenStore, *, context_tokens: int, max_tokens: int) -> tuple[Batch, int]:
-    """The first stretch of each of the first held-out documents, left to right, for a loss to watch while training.
-
-    returns  (batch, bytes that its targets stand for, by the documents' mean bytes per token)
-    """
-    sequences: list[list[int]] = []
-    size_bytes, size = 0.0, 0
-    for document, (length, size_of_text) in enumerate(zip(store.lengths, store.sizes_bytes, strict=True)):
-        sequence = store.ids(document, 0, context_tokens)
-        if len(sequence) < 2 or size + len(sequence) > max_tokens:
-            continue
-        sequences.append(sequence)
-        size += len(sequence)
-        size_bytes += float(size_of_text) * (len(sequence) - 1) / float(length)
-    return (pack(sequences), round(size_bytes)) if sequences else (pack([[END_OF_TEXT]]), 0)
-
-
 def _described(store: TokenStore, tokenizer: Tokenizer) -> tuple[packing.Documents, list[list[int]]]:
     """What planning needs, and the ids of the repositories' names."""
     coded = store.documents["repository"].combine_chunks().dictionary_encode()

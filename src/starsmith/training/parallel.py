@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -95,12 +94,6 @@ class Ranks:
             )
         first = step * rows_per_step
         return range(first + self.data_rank, first + rows_per_step, self.data_size)
-
-    def seed_dropout(self, seed: int) -> None:
-        """Give each reader of data a random stream of its own; one process goes on with the one that it has."""
-        if self.size > 1:
-            state = np.random.SeedSequence([seed, self.data_rank]).generate_state(1, np.uint64)
-            torch.manual_seed(int(state[0]))
 
     def sum(self, *values: float) -> tuple[float, ...]:
         """The values added up over the ranks that read data, the same on every rank."""

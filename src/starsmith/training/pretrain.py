@@ -144,7 +144,9 @@ def _draft(config: PretrainConfig, parents: Mapping[str, Path], out: Path, ranks
     """The artefact in the making: the first rank makes it, the others know where it lies."""
     rooms = ("core", "tokenizer", "model", "training")
     with ExitStack() as stack:
-        making = artifact.create(out, kind="model", config=config, rooms=rooms, parents=parents, resume=True)
+        making = artifact.create(
+            out, kind="model", config=config, rooms=rooms, parents=parents, resume=True, dear=STATES
+        )
         yield _on_first(ranks, lambda: stack.enter_context(making))
     ranks.wait_for_all()
 

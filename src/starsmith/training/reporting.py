@@ -64,7 +64,7 @@ class Reporter:
         """Log that the run has gone back to `step` because of the spike in a report."""
         assert report.spike is not None
         if self._log is not None:
-            self._log.rewind(step, report.spike.event("rewind"))
+            self._log.rewind(step, {**report.spike.event("rewind"), "from_step": report.step})
             note(f"  pretrain: {report.spike}; gone back to step {step}")
 
     def _line(self, report: StepReport) -> dict[str, Any]:

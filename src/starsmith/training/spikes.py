@@ -73,10 +73,6 @@ class Spike:
         seen = {"what": self.what, "value": self.value, "median": self.median, "deviations": round(self.deviations, 1)}
         return {"step": self.step, "event": "skip" if action == "skip" else "spike", **seen}
 
-    def skipped(self, saved_step: int) -> range:
-        """Steps that a run steps over once it has gone back to `saved_step` (updates done)."""
-        return range(max(saved_step + 1, self.step - BEFORE_SPIKE), self.step + 1)
-
     def __str__(self) -> str:
         name = self.what.replace("_", " ")
         return f"step {self.step}: {name} {self.value:.3f}, {self.deviations:.1f} deviations above {self.median:.3f}"
@@ -123,12 +119,6 @@ class SpikeDetector:
         self._losses = deque(saved["losses"], maxlen=self.config.window)
         self._norms = deque(saved["norms"], maxlen=self.config.window)
         self._row, self.acted = saved["row"], saved["acted"]
-
-    def rewind(self, saved: dict[str, Any]) -> None:
-        """Go back to a state of before, but do not forget how often that was done."""
-        acted = self.acted
-        self.load_state_dict(saved)
-        self.acted = acted
 
     def _judge(self, step: int, loss: float, gradient_norm: float) -> Spike | None:
         if len(self._losses) < self.config.window:
