@@ -78,6 +78,14 @@ def test_two_ranks_of_any_kind_train_as_one_process(name: str, one: Results, two
     assert_equal(two[name], one["Muon"], 1e-11)
 
 
+def test_layers_in_half_precision_keep_masters_in_full(one: Results, two: Results) -> None:
+    found, plain = two["AdamW, half"], one["AdamW, single"]
+
+    assert {value.dtype for value in found["weights"].values()} == {torch.float32}
+    assert found["losses"] == pytest.approx(plain["losses"], rel=0.02)
+    assert found["losses"] != pytest.approx(plain["losses"], rel=1e-6)
+
+
 @pytest.mark.parametrize("name", list(THREE))
 def test_parts_of_unequal_size_train_as_one_process(name: str, one: Results, three: Results) -> None:
     assert_equal(three[name], one[name], 1e-11)
@@ -97,14 +105,6 @@ def test_each_rank_receives_its_own_matrices_and_not_all(three: Results) -> None
     # A third of the matrices is each rank's own, and two thirds of these come from others; the answers likewise.
     assert sum(received) == pytest.approx(2 * matrices * 2 / 3, rel=0.05)
     assert max(received) < 0.8 * matrices * 2 / 3  # what each would receive if all gathered all
-
-
-def test_layers_in_half_precision_keep_masters_in_full(one: Results, two: Results) -> None:
-    found, plain = two["AdamW, half"], one["AdamW, single"]
-
-    assert {value.dtype for value in found["weights"].values()} == {torch.float32}
-    assert found["losses"] == pytest.approx(plain["losses"], rel=0.02)
-    assert found["losses"] != pytest.approx(plain["losses"], rel=1e-6)
 
 
 def test_ranks_that_disagree_all_stop_and_say_in_what(tmp_path: Path) -> None:

@@ -173,12 +173,6 @@ def test_a_state_of_another_shape_is_refused(saved: Path) -> None:
         States(saved, ALONE).load_latest(Contents(model, ()))
 
 
-def test_a_finished_run_leaves_nothing(saved: Path) -> None:
-    States(saved, ALONE).remove()
-
-    assert not saved.exists()
-
-
 def fill_and_save(directory: Path, fill: Callable[[], Callable[[], object]]) -> None:
     """Save step 1, make the disk full and save step 2, make room and save step 3; for a process of its own."""
     contents, states = make_contents(), States(directory, ALONE)

@@ -112,13 +112,6 @@ class States:
         self._writer.shutdown()
         self._stager.close()
 
-    def remove(self) -> None:
-        """Wait, and delete all states: the run is over."""
-        self.wait()
-        self._ranks.wait_for_all()
-        if self._ranks.is_first:
-            shutil.rmtree(self.directory, ignore_errors=True)
-
     def load_latest(self, contents: Contents) -> Saved | None:
         """Take up the newest state that is whole; None when there is none. Every rank calls this.
 
