@@ -14,6 +14,8 @@ from starsmith.core.errors import InputError
 from starsmith.evaluation import report, training_curves
 from starsmith.evaluation.training_curves import by_group, describe, read, thinned
 
+pytestmark = pytest.mark.slow
+
 LANGUAGES = ("Python", "C++", "Rust", "Go", "Java", "Shell", "HTML")
 
 
@@ -48,7 +50,6 @@ def titles(page: str) -> list[str]:
     return re.findall(r'<div class="card"><h3>(.*?)</h3>', page)
 
 
-@pytest.mark.slow
 def test_the_page_has_every_curve_that_the_metrics_have(tmp_path: Path) -> None:
     lines = [line(step) for step in range(1, 21)]
     lines[9] |= {"held_out_bits_per_byte": 2.5, "held_out_exact_match": 0.125}
@@ -69,7 +70,6 @@ def test_the_page_has_every_curve_that_the_metrics_have(tmp_path: Path) -> None:
     assert "not finished" in page
 
 
-@pytest.mark.slow
 def test_the_figures_are_whole_svg_in_the_colours_of_the_page(tmp_path: Path) -> None:
     page = page_of(model(tmp_path / "model", [line(step) for step in range(1, 21)]), tmp_path)
 
@@ -83,7 +83,6 @@ def test_the_figures_are_whole_svg_in_the_colours_of_the_page(tmp_path: Path) ->
     assert re.findall(r'(?:src|href)="(?!#)|url\((?!#)|@import', page) == []  # nothing is loaded
 
 
-@pytest.mark.slow
 def test_metrics_of_an_earlier_version_give_the_curves_that_they_have(tmp_path: Path) -> None:
     page = page_of(model(tmp_path / "model", [old_line(step) for step in range(1, 9)]), tmp_path)
 
@@ -160,14 +159,12 @@ def test_the_time_of_several_processes_is_added_up() -> None:
     assert clock == [1.0, 2.0, 3.0, 3.5, 4.5, 4.75]
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_null_leaves_a_gap_and_no_error(tmp_path: Path) -> None:
     lines = [line(1), line(2, loss=None, gradient_norm=None, by_kind={"psm": [None, 4]}), line(3)]
 
     assert len(titles(page_of(model(tmp_path / "model", lines), tmp_path))) == 6
 
 
-@pytest.mark.slow
 def test_the_page_of_a_model_lies_beside_its_log_and_changes_none_of_its_files(tmp_path: Path) -> None:
     directory = model(tmp_path / "model", [line(1), line(2)])
 

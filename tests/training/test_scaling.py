@@ -15,6 +15,8 @@ from starsmith.model.config import PRESETS
 from starsmith.training import scaling
 from starsmith.training.scaling import Law, Run, Study, fit, parse, shape_for
 
+pytestmark = pytest.mark.slow
+
 TRUE = Law(0.8, 30.0, 60.0, 0.28, 0.33)
 SIZES = (4e5, 7e5, 1.2e6, 2.3e6, 3.8e6)
 BUDGETS = (1e12, 3e12, 1e13)

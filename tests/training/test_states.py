@@ -20,6 +20,8 @@ from starsmith.model.transformer import Transformer
 from starsmith.training.parallel import Ranks
 from starsmith.training.states import DAMAGED, MANIFEST, PARTIAL, Contents, States, faults, saved_states
 
+pytestmark = pytest.mark.slow
+
 ALONE = Ranks()
 SINGLE = Job(out="", dtype="float32")
 
@@ -229,7 +231,6 @@ def test_a_full_disk_leaves_the_last_good_state_and_the_training_goes_on(tmp_pat
         subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.slow
 def test_a_state_is_taken_up_by_any_number_of_ranks(tmp_path: Path) -> None:
     states = str(tmp_path / "states")
     whole = start(Job(out=str(tmp_path / "whole"), with_muon=True, steps=6, dtype="float32"), 1)
