@@ -31,7 +31,7 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 check: lint
-	$(PYTEST) -q -m 'not slow'
+	$(PYTEST) -q -m 'not slow' --ignore tests/conformance
 
 bench: $(READY)
 	for file in benchmarks/*.py; do $(BIN)/python $$file --quick || exit 1; done

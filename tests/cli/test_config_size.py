@@ -10,6 +10,8 @@ import pytest
 
 import starsmith
 
+pytestmark = pytest.mark.slow
+
 MOST_SETTINGS = 20  # of one class; more means that it is two
 # All of them. Whoever adds one raises this number, and thinks twice.
 ALL_SETTINGS = 173
@@ -26,25 +28,25 @@ def settings_classes() -> Iterator[type]:
                 yield found
 
 
-CLASSES = sorted(settings_classes(), key=lambda cls: cls.__qualname__)
+@pytest.fixture(scope="module")
+def classes() -> list[type]:
+    return sorted(settings_classes(), key=lambda cls: cls.__qualname__)
 
 
 def fields_of(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
-@pytest.mark.parametrize("cls", CLASSES)
-def test_a_class_has_few_settings(cls: type) -> None:
-    assert len(fields_of(cls)) <= MOST_SETTINGS, f"{cls.__name__} has {len(fields_of(cls))}: {fields_of(cls)}"
+def test_a_class_has_few_settings(classes: list[type]) -> None:
+    for cls in classes:
+        assert len(fields_of(cls)) <= MOST_SETTINGS, f"{cls.__name__} has {len(fields_of(cls))}: {fields_of(cls)}"
 
 
-def test_all_settings_together_are_few() -> None:
-    assert sum(len(fields_of(cls)) for cls in CLASSES) <= ALL_SETTINGS
+def test_all_settings_together_are_few(classes: list[type]) -> None:
+    assert sum(len(fields_of(cls)) for cls in classes) <= ALL_SETTINGS
 
 
-@pytest.mark.parametrize("cls", CLASSES)
-def test_settings_are_frozen_and_given_by_name(cls: type) -> None:
-    parameters = cls.__dataclass_params__  # type: ignore[attr-defined]
-
-    assert parameters.frozen
-    assert all(field.kw_only for field in dataclasses.fields(cls))
+def test_settings_are_frozen_and_given_by_name(classes: list[type]) -> None:
+    for cls in classes:
+        assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
+        assert all(field.kw_only for field in dataclasses.fields(cls)), cls

@@ -18,6 +18,8 @@ from starsmith.corpus import trees
 from starsmith.corpus.stages import STAGE_NAMES
 from worlds import MIT, Commit, Write
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 0.7
 
 
@@ -125,7 +127,6 @@ def test_the_same_sources_give_the_same_corpus_in_any_order(tmp_path: Path, proj
     assert first.seal == again.seal == second.seal
 
 
-@pytest.mark.slow
 def test_units_of_any_size_give_the_same_files(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = build(project.parent / "whole", project)
     cut = trees.plan_units
@@ -238,7 +239,6 @@ def test_files_without_a_licence_come_in_only_when_asked_for(tmp_path: Path, wri
     assert manifest.counts["kept"] == 1
 
 
-@pytest.mark.slow
 def test_a_licence_is_let_in_by_its_id_or_its_category_and_kept_out_by_its_id(tmp_path: Path, write: Write) -> None:
     folder = write(tmp_path / "project", {"LICENSE": MIT, "a.py": module(1), "gpl.py": GPL_TAG + module(2)})
 

@@ -16,6 +16,8 @@ from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import FILE_SEP, FIM_MIDDLE, FIM_PAD, FIM_PREFIX, FIM_SUFFIX, REPO_NAME, Tokenizer
 
+pytestmark = pytest.mark.slow
+
 LABEL = gguf.Label(name="a model", license="Apache-2.0", description="made by a test")
 # Largest error of a number, as a share of the largest in its row.
 ERRORS = {"f32": 0.0, "f16": 1e-3, "bf16": 4e-3, "q8_0": 1 / 127, "q4_0": 1 / 8}

@@ -21,6 +21,8 @@ from starsmith.tokenizer.bpe import (
 )
 from worlds import function_text
 
+pytestmark = pytest.mark.slow
+
 TEXTS = st.text(max_size=300) | st.lists(
     st.sampled_from(["    ", "\n", "\r\n", "self.", "<fim_middle>", "é", "漢字", "🙂", "x1", "\t", "return "]),
     max_size=60,
@@ -318,7 +320,6 @@ def test_a_serving_prompt_keeps_what_is_nearest_to_the_cursor(tokenizer: Tokeniz
     assert after.startswith("near_after()")
 
 
-@pytest.mark.slow
 @given(prefix=TEXTS, suffix=TEXTS, budget=st.integers(0, 200))
 def test_a_serving_prompt_never_exceeds_its_budget(tokenizer: Tokenizer, prefix: str, suffix: str, budget: int) -> None:
     ids = fim.infill_prompt(tokenizer, prefix, suffix, budget_tokens=budget)

@@ -22,6 +22,8 @@ from starsmith.training import packing
 from starsmith.training.data import IGNORED, Batch, DataConfig, Rows, pack
 from worlds import MakeCorpus, function_text, source_file
 
+pytestmark = pytest.mark.slow
+
 NO_NODES = {"character": 0.5, "line": 0.5}
 SCRIPTS = [
     "print('héllo')\n",
