@@ -17,6 +17,8 @@ from starsmith.corpus.build import run
 from starsmith.corpus.sources import open_source
 from worlds import MIT, Commit, Write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path: Path, write: Write) -> Path:
@@ -92,7 +94,6 @@ def test_paths_that_lead_out_of_an_archive_are_dropped(tmp_path: Path) -> None:
     assert not (tmp_path.parent / "evil.py").exists()
 
 
-@pytest.mark.slow
 def test_a_zip_bomb_costs_no_more_than_the_largest_file(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("LICENSE", MIT)
@@ -117,7 +118,6 @@ def test_an_archive_that_is_broken_is_a_clear_error(tmp_path: Path, project: Pat
     assert not (tmp_path / "corpus").exists()
 
 
-@pytest.mark.slow
 def test_a_bare_repository_and_a_shallow_clone_are_read(tmp_path: Path, commit: Commit) -> None:
     commit(tmp_path / "project", {"LICENSE": MIT, "a.py": module(1)})
     commit(tmp_path / "project", {"b.py": module(2)})

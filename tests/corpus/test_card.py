@@ -14,6 +14,8 @@ from starsmith.core.errors import ArtifactError
 from starsmith.corpus.card import Account, owner_of, write_card
 from starsmith.corpus.plots import Scale, funnel, treemap
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "x\"'</script><script>alert(1)</script>\n| [a](javascript:b) `c` &lt;\u202e"
 
 SCHEMA = pa.schema(

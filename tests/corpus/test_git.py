@@ -12,6 +12,8 @@ from starsmith.corpus.files import RawFile, Unreadable
 from starsmith.corpus.sources import Source, open_source, open_sources
 from worlds import MIT, Commit
 
+pytestmark = pytest.mark.slow
+
 CODE = "def f():\n    return 1\n"
 LARGEST = 1_000_000
 

@@ -21,6 +21,8 @@ from starsmith.corpus.sketch import (
     word_shingles,
 )
 
+pytestmark = pytest.mark.slow
+
 MASK = 2**64 - 1
 STEP = 0x9E3779B97F4A7C15
 SIZE = BANDS * ROWS

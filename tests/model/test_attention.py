@@ -9,6 +9,8 @@ from torch.nn.attention.varlen import varlen_attn
 
 from starsmith.model import attention
 
+pytestmark = pytest.mark.slow
+
 AMPERE, VOLTA, PASCAL = (8, 0), (7, 0), (6, 1)
 LENGTHS = (70, 1, 140, 45)
 

@@ -21,6 +21,8 @@ from starsmith.provenance.papers.about import About
 from starsmith.provenance.papers.facts import open_artifact
 from starsmith.tokenizer.bpe import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 
 def architecture(vocab_size: int) -> ModelConfig:
     return ModelConfig(

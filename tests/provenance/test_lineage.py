@@ -17,6 +17,8 @@ from starsmith.core.statement import canonical
 from starsmith.provenance.lineage import verify_chain
 from worlds import source_file
 
+pytestmark = pytest.mark.slow
+
 Fill = Callable[..., None]
 
 KINDS = ("corpus", "tokenizer", "tokens", "model")
@@ -112,7 +114,6 @@ def test_a_changed_byte_in_any_file_is_found_and_the_file_named(chain: Path, cop
     assert messages(copy) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_part_of_a_manifest_can_change_unseen(kind: str, chain: Path, copy: Path) -> None:
     manifest = copy / kind / artifact.MANIFEST

@@ -14,6 +14,8 @@ from starsmith.core import artifact
 from starsmith.core.errors import InputError
 from starsmith.core.records import read_files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -12,6 +12,8 @@ from starsmith.provenance.papers.dataset_card import size_category
 from starsmith.provenance.papers.eu_summary import size_range
 from starsmith.provenance.papers.facts import Amount, largest, place_of
 
+pytestmark = pytest.mark.slow
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 VALUES = st.recursive(
     TEXTS | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(-1e6, 1e6),

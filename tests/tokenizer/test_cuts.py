@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from starsmith.core.errors import ConfigError
 from starsmith.tokenizer import cuts
 
+pytestmark = pytest.mark.slow
+
 PIECES = [
     "    ",
     "\n",
