@@ -13,7 +13,7 @@ import click
 from starsmith.cli.evaluate import print_results
 from starsmith.cli.options import DIRECTORY, STAGES
 from starsmith.cli.report import samples_of
-from starsmith.cli.run import Outcome, run_stages, took
+from starsmith.cli.run import Outcome, run_stages, sources_of, took
 
 if TYPE_CHECKING:
     from starsmith.evaluation.samples import Sample
@@ -40,7 +40,7 @@ def demo(paths: tuple[Path, ...], out: Path, minutes: float | None, overrides: t
     if minutes is not None:
         overrides = (*overrides, f"pretrain.minutes={minutes}")
     tables = apply_overrides(load_recipe(recipe, known=STAGES), overrides, known=STAGES)
-    outcomes = run_stages(tables, paths=paths, out=out, only=None, where=RECIPE)
+    outcomes = run_stages(tables, sources=sources_of(paths), out=out, only=None, where=RECIPE)
     samples = samples_of(out, SAMPLES)
     _print_samples(samples)
     _print_stages(outcomes, out)

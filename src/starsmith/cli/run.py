@@ -61,7 +61,8 @@ def run(
     from starsmith.core.console import table
 
     tables = apply_overrides(load_recipe(recipe, known=STAGES), overrides, known=STAGES)
-    outcomes = run_stages(tables, paths=paths, out=out, only=only, where=str(recipe), without=without)
+    sources = sources_of(paths) if only in (None, "corpus") else []
+    outcomes = run_stages(tables, sources=sources, out=out, only=only, where=str(recipe), without=without)
     rows = [(found.stage, found.directory, took(found)) for found in outcomes]
     table(f"{recipe}", ("stage", "artefact", "time"), rows, right=("time",))
 
@@ -69,7 +70,7 @@ def run(
 def run_stages(
     tables: Mapping[str, Mapping[str, Any]],
     *,
-    paths: Sequence[Path],
+    sources: "Sequence[Source]",
     out: Path,
     only: str | None,
     where: str,
@@ -84,12 +85,12 @@ def run_stages(
         )
         for name, step in STEPS.items()
     }
-    sources = _sources(paths) if only in (None, "corpus") else []
     removal = _removal(without) if without is not None else None
     return [_run_stage(name, configs[name], out, sources, removal) for name in STAGES if only in (None, name)]
 
 
-def _sources(paths: Sequence[Path]) -> "list[Source]":
+def sources_of(paths: Sequence[Path]) -> "list[Source]":
+    """What lies at the paths; of none, the running Python's standard library."""
     from starsmith.corpus.sources import open_sources, standard_library
 
     return open_sources(paths) or [standard_library()]
