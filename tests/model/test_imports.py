@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from starsmith.cli.imports import import_model
 from starsmith.core import artifact
 from starsmith.core.errors import CheckpointError, InputError, StarsmithError
-from starsmith.inference.engine import SamplingParams
+from starsmith.inference.engine import GenerationRequest, SamplingParams
 from starsmith.inference.local import load_engine
 from starsmith.model import checkpoint
 from starsmith.model.config import ModelConfig
@@ -102,7 +102,8 @@ def test_an_imported_model_completes(elsewhere: Path, tmp_path: Path) -> None:
     run(elsewhere, "--out", tmp_path / "model")
     engines = [load_engine(folder) for folder in (tmp_path / "model", elsewhere)]
 
-    found = [[token.id for token in engine.generate([50, 60, 70], SamplingParams(max_tokens=8))] for engine in engines]
+    request = GenerationRequest(prompt=[50, 60, 70], params=SamplingParams(max_tokens=8))
+    found = [[token.id for token in engine.generate(request)] for engine in engines]
 
     assert found[0] == found[1]
     assert len(found[0]) == 8

@@ -1,10 +1,12 @@
 """The architecture: packed documents, caching and the sliding window all say the same."""
 
+import itertools
+
 import pytest
 import torch
 
 from starsmith.model.config import PRESETS, ModelConfig
-from starsmith.model.kv_cache import KVCache
+from starsmith.model.kv_cache import BlockPool, Chunk, ChunkCache
 from starsmith.model.transformer import Transformer
 
 
@@ -67,31 +69,33 @@ def test_packed_documents_have_the_gradients_of_documents_by_themselves() -> Non
 
 
 @pytest.mark.parametrize("window", [None, 5])
-@pytest.mark.parametrize("pieces", [[20], [1] * 20, [8, 1, 1, 6, 4]])
+@pytest.mark.parametrize("pieces", [[40], [1] * 40, [8, 1, 17, 6, 8]])
 def test_reading_through_a_cache_equals_reading_at_once(window: int | None, pieces: list[int]) -> None:
     model = tiny(sliding_window=window)
-    prompt = ids(20)
-    cache = KVCache(model.config, capacity=20)
+    prompt = ids(40)
+    pool = BlockPool(model.config, blocks=4)
+    starts = list(itertools.accumulate([0, *pieces]))
 
     with torch.no_grad():
         whole = model(prompt)
-        found = torch.cat([model(piece, cache=cache) for piece in prompt.split(pieces, dim=1)], 1)
+        found = [
+            model(prompt[:, past:end], cache=ChunkCache(pool, [Chunk(prompt[0, past:end].tolist(), past, [3, 0, 2])]))
+            for past, end in itertools.pairwise(starts)
+        ]
 
-    torch.testing.assert_close(found, whole, rtol=0, atol=1e-5)
-    assert cache.length == 20
+    torch.testing.assert_close(torch.cat(found, 1), whole, rtol=0, atol=1e-5)
 
 
-def test_a_truncated_cache_goes_on_as_if_the_rest_had_never_been() -> None:
-    model = tiny()
-    cache = KVCache(model.config, capacity=20)
+def test_sequences_read_together_do_not_see_one_another() -> None:
+    model = tiny(sliding_window=7)
+    one, other = ids(20), ids(30, seed=4)
+    chunks = [Chunk(one[0].tolist(), 0, [1, 2]), Chunk(other[0].tolist(), 0, [0, 3])]
+
     with torch.no_grad():
-        model(ids(12), cache=cache)
-        cache.truncate(5)
+        found = model(torch.cat([one, other], 1), cache=ChunkCache(BlockPool(model.config, blocks=4), chunks))
+        alone = torch.cat([model(one), model(other)], 1)
 
-        found = model(ids(3, seed=9), cache=cache)
-
-        whole = model(torch.cat([ids(12)[:, :5], ids(3, seed=9)], 1))
-    torch.testing.assert_close(found, whole[:, 5:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, alone, rtol=0, atol=1e-5)
 
 
 def test_a_token_outside_the_window_changes_nothing() -> None:

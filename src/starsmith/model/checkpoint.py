@@ -95,6 +95,8 @@ class Weights:
 
     def __init__(self, path: Path) -> None:
         self.config = load_config(path)
+        if read_json(path / CONFIG).get("quantization_config") is not None:
+            raise CheckpointError(f"{path} is quantised: its weights are not plain numbers", hint=_UNQUANTIZED)
         with torch.device("meta"):
             state = _stored(Transformer(self.config))
         self.shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}  # in the model's order
@@ -109,7 +111,7 @@ class Weights:
 
     def read(self, name: str) -> Tensor:
         """One tensor, in the type that its file has."""
-        with _opened(self._files[name]) as file:
+        with opened(self._files[name]) as file:
             tensor: Tensor = file.get_tensor(name)
         return tensor
 
@@ -124,7 +126,7 @@ class Weights:
         return DTYPES[self._kinds.copy().pop()] if len(self._kinds) == 1 else torch.float32
 
     def _check_file(self, path: Path) -> Iterator[str]:
-        with _opened(path) as file:
+        with opened(path) as file:
             for name in file.keys():  # noqa: SIM118 the library's object is no mapping
                 if name == "lm_head.weight" and self.config.tie_word_embeddings:
                     continue  # some writers store the tied copy
@@ -145,7 +147,7 @@ def load_config(path: Path) -> ModelConfig:
     """Read `config.json` of a checkpoint directory."""
     if not path.is_dir():
         raise CheckpointError(f"{path} is no directory", hint="give the directory of a model: config.json, ...")
-    return ModelConfig.from_json(_read_json(path / CONFIG), where=str(path / CONFIG))
+    return ModelConfig.from_json(read_json(path / CONFIG), where=str(path / CONFIG))
 
 
 def _stored(model: nn.Module) -> dict[str, Tensor]:
@@ -183,7 +185,7 @@ def _divide(sizes: Mapping[str, int], shard_bytes: int) -> list[list[str]]:
 
 def _weight_files(path: Path) -> list[Path]:
     if (path / INDEX).is_file():
-        weight_map = _read_json(path / INDEX).get("weight_map")
+        weight_map = read_json(path / INDEX).get("weight_map")
         if not isinstance(weight_map, Mapping):
             raise CheckpointError(f"{path / INDEX} has no weight_map", hint=_RESTORE)
         # Only names beside the index: an entry must not lead out of the directory.
@@ -197,7 +199,7 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def opened(file: Path) -> Iterator[Any]:
     """A safetensors file, and what is wrong with it as an error of ours."""
     if not file.is_file():
         raise CheckpointError(f"{file} does not exist", hint=_RESTORE)
@@ -227,7 +229,8 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file of a checkpoint."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -7,6 +7,7 @@ from typing import Any
 from starsmith.core.errors import CheckpointError, ConfigError
 
 ARCHITECTURE, MODEL_TYPE = "Starcoder2ForCausalLM", "starcoder2"
+QUANTIZED_BY = "starsmith"  # `quant_method` of the checkpoints that `model.quantized` writes; others are refused
 _FIXED = {"hidden_act": "gelu_pytorch_tanh", "mlp_type": "default", "norm_type": "layer_norm"}
 _TOKENS = ("bos_token_id", "eos_token_id")
 _ABSENT = {"sliding_window": None, "max_position_embeddings": 4096, "rope_theta": 10_000.0}  # as transformers reads it
@@ -143,7 +144,8 @@ def _check_variants(values: Mapping[str, Any], where: str) -> None:
                 f"{where} has {name} of type {kind!r}; positions are not scaled here",
                 hint="give the checkpoint from before its context was stretched",
             )
-    if values.get("quantization_config") is not None:
+    quantized = values.get("quantization_config")
+    if quantized is not None and not (isinstance(quantized, Mapping) and quantized.get("quant_method") == QUANTIZED_BY):
         raise CheckpointError(
             f"{where} has a quantization_config: its weights are not plain numbers",
             hint="give the checkpoint from before it was quantized",

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from starsmith.model import attention
 from starsmith.model.attention import Packing
 from starsmith.model.config import ModelConfig
-from starsmith.model.kv_cache import KVCache
+from starsmith.model.kv_cache import ChunkCache
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines of the positions, (T, D) each
 
@@ -46,20 +46,20 @@ class Transformer(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(
-        self, input_ids: Tensor, *, lengths: Sequence[int] | None = None, cache: KVCache | None = None
+        self, input_ids: Tensor, *, lengths: Sequence[int] | None = None, cache: ChunkCache | None = None
     ) -> Tensor:
         """(B, T) ids to (B, T, V) logits; see `hidden`."""
         logits: Tensor = self.lm_head(self.hidden(input_ids, lengths=lengths, cache=cache))
         return logits
 
     def hidden(
-        self, input_ids: Tensor, *, lengths: Sequence[int] | None = None, cache: KVCache | None = None
+        self, input_ids: Tensor, *, lengths: Sequence[int] | None = None, cache: ChunkCache | None = None
     ) -> Tensor:
         """(B, T) ids to (B, T, H) normalised states.
 
         lengths  for training, with B = 1: lengths of the documents packed one after the other, their sum T. No
                  document sees another, and positions begin anew with each.
-        cache    for generation: the ids follow the positions that are in it, and are added to it.
+        cache    for generation, with B = 1: the ids are chunks of sequences whose earlier positions are in the cache.
         """
         return self.model(input_ids, lengths, cache, self.checkpoint_layers)  # type: ignore[no-any-return]
 
@@ -80,18 +80,16 @@ class _Body(nn.Module):
         self.dropout = nn.Dropout(config.embedding_dropout)
 
     def forward(
-        self, input_ids: Tensor, lengths: Sequence[int] | None, cache: KVCache | None, checkpoint_layers: bool
+        self, input_ids: Tensor, lengths: Sequence[int] | None, cache: ChunkCache | None, checkpoint_layers: bool
     ) -> Tensor:
         x: Tensor = self.dropout(self.embed_tokens(input_ids))
-        rotation = self._rotation(x, lengths, cache.length if cache is not None else 0)
+        rotation = self._rotation(x, lengths, cache)
         packing = self._packing(x, lengths) if lengths is not None else None
         for layer in self.layers:
             if checkpoint_layers and cache is None and torch.is_grad_enabled():
                 x = checkpoint(layer, x, rotation, packing, cache, use_reentrant=False)
             else:
                 x = layer(x, rotation, packing, cache)
-        if cache is not None:
-            cache.advance(input_ids.size(1))
         normed: Tensor = self.norm(x)
         return normed
 
@@ -100,12 +98,12 @@ class _Body(nn.Module):
         way = attention.way_for(x, head_dim=self.config.head_dim, dropout=dropout)
         return attention.pack(lengths, way, window=self.config.sliding_window, device=x.device)
 
-    def _rotation(self, x: Tensor, lengths: Sequence[int] | None, past: int) -> Rotation:
+    def _rotation(self, x: Tensor, lengths: Sequence[int] | None, cache: ChunkCache | None) -> Rotation:
         """(T, D) cosines and sines of the positions, computed in float32 whatever the model's type."""
         width = self.config.head_dim
         exponents = torch.arange(0, width, 2, dtype=torch.int64, device=x.device).float() / width
         frequencies = 1.0 / (self.config.rope_theta**exponents)
-        positions = torch.arange(past, past + x.size(1), device=x.device)
+        positions = torch.arange(x.size(1), device=x.device) if cache is None else cache.positions
         if lengths is not None:
             starts = torch.tensor([0, *lengths[:-1]], device=x.device).cumsum(0)
             positions = positions - starts.repeat_interleave(torch.tensor(lengths, device=x.device))
@@ -123,7 +121,7 @@ class _Layer(nn.Module):
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.norm_epsilon)
 
-    def forward(self, x: Tensor, rotation: Rotation, packing: Packing | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, packing: Packing | None, cache: ChunkCache | None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rotation, packing, cache)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
@@ -152,16 +150,16 @@ class _Attention(nn.Module):
         self.o_proj = nn.Linear(heads, config.hidden_size, bias=config.use_bias)
         self.dropout = nn.Dropout(config.residual_dropout)
 
-    def forward(self, x: Tensor, rotation: Rotation, packing: Packing | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation, packing: Packing | None, cache: ChunkCache | None) -> Tensor:
         shape = (x.size(0), x.size(1), -1, self.config.head_dim)  # with tensor parallelism a rank has some heads
         q_BATD = _rotate(self.q_proj(x).view(shape).transpose(1, 2), rotation)
         k_BGTD = _rotate(self.k_proj(x).view(shape).transpose(1, 2), rotation)
         v_BGTD = self.v_proj(x).view(shape).transpose(1, 2)
-        if cache is not None:
-            k_BGTD, v_BGTD = cache.append(self.index, k_BGTD, v_BGTD)
         window = self.config.sliding_window
         dropout = self.config.attention_dropout if self.training else 0.0
-        if packing is None:
+        if cache is not None:
+            out_BATD = cache.attend(self.index, q_BATD, k_BGTD, v_BGTD, window=window)
+        elif packing is None:
             out_BATD = attention.attend(q_BATD, k_BGTD, v_BGTD, window=window, dropout=dropout)
         else:
             out_BATD = attention.attend_packed(q_BATD, k_BGTD, v_BGTD, packing, window=window, dropout=dropout)
