@@ -145,7 +145,7 @@ def _train_and_measure(folder: Path, steps: int, scored: list[str], planted: lis
     settings = {**load_recipe(RECIPE, known=STAGES)["pretrain"], "minutes": "none", "steps": steps}
     config = build(pretrain.PretrainConfig, settings, where="recipe")
     pretrain.run(config, tokens=folder / "tokens", tokenizer=FOLDER / "tokenizer", out=folder / "model")
-    engine, vocabulary = load_engine(folder / "model"), Tokenizer.load(FOLDER / "tokenizer")
+    engine, vocabulary = load_engine(folder / "model", inline=True), Tokenizer.load(FOLDER / "tokenizer")
     documents = [vocabulary.encode(text) for text in scored]
     bits = measure(lambda ids: score_document(engine, ids), vocabulary, documents).value
     leaks = sum(_leaks(engine, vocabulary, one, number) for number, one in enumerate(planted))

@@ -28,7 +28,7 @@ from starsmith.core.records import HELD_OUT, read_files
 from starsmith.evaluation.infilling import COMPLETION_TOKENS, Hole, choose_holes
 from starsmith.inference.completion import Completer, CompletionRequest
 from starsmith.inference.engine import SamplingParams
-from starsmith.inference.local import LocalEngine
+from starsmith.inference.local import engine_for
 from starsmith.model.transformer import Transformer
 from starsmith.training.config import PretrainConfig
 
@@ -70,7 +70,7 @@ class Series:
         return self.results.keep(name, figures)
 
     def _exact_match(self, model: Transformer, way: str) -> float:
-        completer = Completer(LocalEngine(model), self.world.tokenizer)
+        completer = Completer(engine_for(model, inline=True), self.world.tokenizer)
         with progress(f"{way}: filling holes", total=len(self.holes), unit="holes") as advance:
             exact = 0
             for number, hole in enumerate(self.holes):

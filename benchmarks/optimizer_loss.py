@@ -34,7 +34,7 @@ from starsmith.core.console import note, progress, table
 from starsmith.core.records import HELD_OUT
 from starsmith.core.version import source_sha256
 from starsmith.evaluation.bits_per_byte import measure, score_document
-from starsmith.inference.local import LocalEngine
+from starsmith.inference.local import engine_for
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import Tokenizer
 from starsmith.tokenizer.tokens import TokenStore
@@ -307,7 +307,7 @@ def bits_per_byte(model: Transformer, world: World, scored_tokens: int | None = 
         if len(ids) > 1:
             documents.append(ids)
             left -= len(ids)
-    engine = LocalEngine(model)
+    engine = engine_for(model, inline=True)
     return measure(lambda ids: score_document(engine, ids), world.tokenizer, documents).value
 
 

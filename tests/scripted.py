@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from starsmith.inference.completion import Completer
-from starsmith.inference.engine import GeneratedToken, SamplingParams, never
+from starsmith.inference.engine import GeneratedToken, GenerationRequest, SamplingParams, never
 from starsmith.serving.app import create_app
 from starsmith.serving.service import ModelCard, Service
 from starsmith.serving.worker import Worker
@@ -48,20 +48,21 @@ class ScriptedEngine:
         self.vocab_size = tiny_tokenizer().vocab_size
         self.prompts: list[list[int]] = []
         self.params: list[SamplingParams] = []
+        self.sessions: list[str | None] = []
         self.decoded = 0
         self._script = [*tiny_tokenizer().encode(answer), END_OF_TEXT]
         self._delay_s = delay_s
 
-    def generate(
-        self, prompt: Sequence[int], params: SamplingParams, cancelled: Callable[[], bool] = never
-    ) -> Iterator[GeneratedToken]:
+    def generate(self, request: GenerationRequest, cancelled: Callable[[], bool] = never) -> Iterator[GeneratedToken]:
         from starsmith.core.errors import InputError
 
+        prompt, params = request.prompt, request.params
         room = self.context_tokens - len(prompt)
         if room < 1:
             raise InputError(f"the prompt has {len(prompt)} tokens, the context {self.context_tokens}")
         self.prompts.append(list(prompt))
         self.params.append(params)
+        self.sessions.append(request.session)
         for token in self._script[: min(params.max_tokens, room)]:
             if cancelled():
                 return

@@ -217,15 +217,16 @@ def test_transformers_reads_one_end_token_from_both_configuration_files(
 
 
 def test_greedy_decoding_equals_transformers_generate(tmp_path: Path) -> None:
-    from starsmith.inference.engine import SamplingParams
-    from starsmith.inference.local import LocalEngine
+    from starsmith.inference.engine import GenerationRequest, SamplingParams
+    from starsmith.inference.local import engine_for
 
     model = random_model(num_key_value_heads=2, sliding_window=16)
     reference = theirs(model)
     reference.load_state_dict(model.state_dict(), strict=True)
     prompt = list(range(50, 90))
 
-    ours = [token.id for token in LocalEngine(model).generate(prompt, SamplingParams(max_tokens=30))]
+    request = GenerationRequest(prompt=prompt, params=SamplingParams(max_tokens=30))
+    ours = [token.id for token in engine_for(model).generate(request)]
     found = reference.generate(
         torch.tensor([prompt]), max_new_tokens=30, do_sample=False, eos_token_id=None, pad_token_id=4
     )

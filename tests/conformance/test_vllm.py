@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from starsmith.inference.engine import SamplingParams
-from starsmith.inference.local import LocalEngine
+from starsmith.inference.engine import GenerationRequest, SamplingParams
+from starsmith.inference.local import engine_for
 from starsmith.model import checkpoint
 from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
@@ -79,5 +79,6 @@ def learn(network: Transformer, row: torch.Tensor) -> None:
 
 
 def greedy(network: Transformer, prompts: list[list[int]]) -> list[list[int]]:
-    engine = LocalEngine(network)
-    return [[token.id for token in engine.generate(prompt, SamplingParams(max_tokens=TOKENS))] for prompt in prompts]
+    engine, params = engine_for(network), SamplingParams(max_tokens=TOKENS)
+    requests = [GenerationRequest(prompt=prompt, params=params) for prompt in prompts]
+    return [[token.id for token in engine.generate(request)] for request in requests]

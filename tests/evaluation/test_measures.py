@@ -11,7 +11,7 @@ from starsmith.evaluation.bits_per_byte import measure, score_document
 from starsmith.evaluation.infilling import Filled, Hole, choose_holes
 from starsmith.evaluation.statistics import wilson
 from starsmith.evaluation.syntax import parses
-from starsmith.inference.engine import GeneratedToken, SamplingParams, never
+from starsmith.inference.engine import GeneratedToken, GenerationRequest, never
 from starsmith.tokenizer.bpe import Tokenizer
 
 
@@ -23,9 +23,7 @@ class Positions:
     def __init__(self, context_tokens: int) -> None:
         self.context_tokens = context_tokens
 
-    def generate(
-        self, prompt: Sequence[int], params: SamplingParams, cancelled: Callable[[], bool] = never
-    ) -> Iterator[GeneratedToken]:
+    def generate(self, request: GenerationRequest, cancelled: Callable[[], bool] = never) -> Iterator[GeneratedToken]:
         return iter(())
 
     def score(self, ids: Sequence[int]) -> list[float]:

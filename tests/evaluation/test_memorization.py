@@ -31,8 +31,8 @@ from starsmith.evaluation.memorization import MemorizationConfig
 from starsmith.evaluation.memorization_figures import Outcome, difference, newcombe, rates
 from starsmith.evaluation.memorization_sampling import Pool, Shape, Window, bucket_of, draw, read_rows
 from starsmith.evaluation.training_places import count_places
-from starsmith.inference.engine import SamplingParams
-from starsmith.inference.local import LocalEngine
+from starsmith.inference.engine import GenerationRequest, SamplingParams
+from starsmith.inference.local import LocalEngine, engine_for
 from starsmith.inference.sampling import distribution
 from starsmith.model import checkpoint
 from starsmith.model.config import ModelConfig
@@ -66,6 +66,10 @@ def scored(network: Transformer, tasks: Sequence[Task], **params: Any) -> list[S
     return score(network, tasks, SamplingParams(**{"temperature": 1.0, **params}), ignore)
 
 
+def written_by(engine: LocalEngine, prompt: Sequence[int], **params: Any) -> list[int]:
+    return [one.id for one in engine.generate(GenerationRequest(prompt=prompt, params=SamplingParams(**params)))]
+
+
 # ---- one pass instead of decoding
 
 
@@ -85,8 +89,7 @@ def test_what_greedy_decoding_writes_is_read_off_one_pass(prompt: list[int], cou
             initializer_range=0.5,
         )
     ).eval()
-    params = SamplingParams(max_tokens=count)
-    written = [token.id for token in LocalEngine(network).generate(prompt, params)]
+    written = written_by(engine_for(network, inline=True), prompt, max_tokens=count)
     wrong = [*written[:-1], (written[-1] + 1) % 97]
 
     same, other = scored(network, [Task(prompt, written), Task(prompt, wrong)])
@@ -101,7 +104,7 @@ def test_a_batch_of_unlike_lengths_scores_as_each_alone_and_as_the_engine(networ
 
     together = scored(network, tasks, top_k=5)
 
-    engine = LocalEngine(network)
+    engine = engine_for(network)
     for found, task in zip(together, tasks, strict=True):
         alone = scored(network, [task], top_k=5)[0]
         by_engine = sum(engine.score([*task.prompt, *task.truth])[len(task.prompt) - 1 :])
@@ -127,12 +130,9 @@ def test_the_scheme_is_the_one_that_the_engine_samples_with(
 
 
 def test_the_chance_of_the_whole_truth_is_how_often_sampling_writes_it(network: Transformer) -> None:
-    engine, trials = LocalEngine(network), 200
+    engine, trials = engine_for(network), 200
     params = {"temperature": 0.7, "top_k": 4}
-    written = [
-        tuple(token.id for token in engine.generate(PROMPT, SamplingParams(max_tokens=2, seed=seed, **params)))
-        for seed in range(trials)
-    ]
+    written = [tuple(written_by(engine, PROMPT, max_tokens=2, seed=seed, **params)) for seed in range(trials)]
     truth = max(set(written), key=written.count)
 
     chance = math.exp(scored(network, [Task(PROMPT, truth)], **params)[0].scheme_log_prob)
@@ -430,7 +430,7 @@ def test_every_window_is_stored_without_its_text_and_adds_up_to_the_figures(worl
 
 
 def test_the_stored_outcome_is_what_the_engine_writes(world: Path) -> None:
-    engine, tokenizer = LocalEngine(checkpoint.load(world / "model")), Tokenizer.load(world / "model")
+    engine, tokenizer = engine_for(checkpoint.load(world / "model")), Tokenizer.load(world / "model")
     texts = {file.swhid: file.text for file in [*made_up(10), *made_up(10, first=100)]}
     rows = pq.read_table(world / "audit" / memorization.SAMPLES).to_pylist()
 
@@ -438,7 +438,7 @@ def test_the_stored_outcome_is_what_the_engine_writes(world: Path) -> None:
         ids, token = tokenizer.encode(texts[row["swhid"]]), row["token"]
         before, truth, after = (ids[max(token - 24, 0) : token], ids[token : token + 40], ids[token + 40 : token + 52])
         prompt = before if row["context"] == "prefix 24" else fim.prompt(before[-12:], after, "psm")
-        written = [one.id for one in engine.generate(prompt, SamplingParams(max_tokens=40))]
+        written = written_by(engine, prompt, max_tokens=40)
         assert (written == truth) is row["extracted"]
         right = sum(itertools.accumulate((w == t for w, t in zip(written, truth, strict=True)), min))
         assert right == row["right_tokens"]

@@ -12,7 +12,7 @@ from starsmith.evaluation.bits_per_byte import measure, score_document
 from starsmith.evaluation.infilling import Filled, choose_holes, fill
 from starsmith.evaluation.watch import Watch
 from starsmith.inference.completion import Completer
-from starsmith.inference.local import LocalEngine
+from starsmith.inference.local import engine_for
 from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import Tokenizer
@@ -53,7 +53,7 @@ def test_bits_per_byte_are_those_that_the_evaluation_measures(
 ) -> None:
     found = Watch(tokens_directory, tokenizer, context_tokens=10_000)(model)
 
-    engine = LocalEngine(model, context_tokens=10_000)
+    engine = engine_for(model, context_tokens=10_000)
     documents = [store.ids(document) for document in range(len(store))]
     wanted = measure(lambda ids: score_document(engine, ids), tokenizer, documents)
     assert found["held_out_bits_per_byte"] == pytest.approx(wanted.value, rel=1e-5)
@@ -68,7 +68,7 @@ def test_the_share_of_exact_infills_is_that_of_whole_completions(
     found = Watch(tokens_directory, tokenizer, context_tokens=CONTEXT, holes=12)(model)
 
     holes = choose_holes(watch._texts(store, tokenizer, 12), 12)
-    filled: list[Filled] = list(fill(Completer(LocalEngine(model), tokenizer), holes, lambda: None))
+    filled: list[Filled] = list(fill(Completer(engine_for(model), tokenizer), holes, lambda: None))
     wanted = sum(one.exact for one in filled) / len(filled)
     assert found["held_out_exact_match"] == wanted
     assert 0 < wanted < 1

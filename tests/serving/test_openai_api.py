@@ -5,6 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from scripted import FIB, MODEL, ScriptedEngine, make_service, tiny_tokenizer
+from starsmith.core.errors import EngineError
 from starsmith.serving.app import create_app
 from starsmith.tokenizer.bpe import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, SPECIAL_TOKENS
 
@@ -201,6 +202,38 @@ def test_a_prompt_that_fills_the_context_has_the_code_that_clients_know() -> Non
     assert error["code"] == "context_length_exceeded"
 
 
+def test_an_infill_that_does_not_fit_loses_what_is_far_from_the_cursor() -> None:
+    engine = ScriptedEngine()
+    prompt = f"<fim_prefix>{'x ' * 600}near = <fim_suffix>{'y ' * 600}<fim_middle>"
+
+    complete(engine, prompt=prompt)
+    complete(engine, prompt=tiny_tokenizer().encode_prompt(prompt))
+
+    first, again = engine.prompts
+    assert first == again
+    assert len(first) == 512 - 64
+    assert [token for token in first if token < len(SPECIAL_TOKENS)] == [FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE]
+    assert "near = " in tiny_tokenizer().decode(first)
+
+
+def test_a_plain_answer_is_raw_and_has_manners_when_asked() -> None:
+    def text(**more: Any) -> str:
+        answer = complete(ScriptedEngine("value) + 1"), prompt="print(", suffix=")\n", **more)
+        return str(answer["choices"][0]["text"])
+
+    assert text() == "value) + 1"
+    assert text(starsmith={"manners": ["no_extra_closers"]}) == "value"
+
+
+def test_a_plain_question_is_asked_again_each_time_and_ends_no_other() -> None:
+    engine = ScriptedEngine()
+
+    for _ in range(2):
+        complete(engine, prompt="x = ", suffix="\n", temperature=0)
+
+    assert engine.sessions == [None, None]
+
+
 def test_penalties_and_best_of_at_their_defaults_pass() -> None:
     complete(prompt="x", presence_penalty=0, frequency_penalty=0.0, logit_bias={}, best_of=1, user="somebody", other=1)
 
@@ -272,6 +305,17 @@ def test_a_bug_is_a_500_without_its_details() -> None:
     assert response.status_code == 500
     assert response.json()["error"]["type"] == "server_error"
     assert "a bug in the server" in response.json()["error"]["message"]
+
+
+def test_a_model_that_fails_at_a_request_is_a_503_and_says_why() -> None:
+    class Failing(ScriptedEngine):
+        def generate(self, *arguments: Any, **more: Any) -> Any:
+            raise EngineError("out of memory")
+
+    response = client_of(Failing()).post("/v1/completions", json={"prompt": "x"})
+
+    assert response.status_code == 503
+    assert response.json()["error"]["message"] == "out of memory"
 
 
 def test_a_bug_in_the_middle_of_a_stream_is_told_as_its_last_event() -> None:

@@ -1,11 +1,17 @@
 import shutil
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from starsmith.core import artifact
-from starsmith.core.errors import CheckpointError, ConfigError
+from starsmith.core.errors import CheckpointError, ConfigError, InputError
+from starsmith.inference.completion import Completer
 from starsmith.inference.engine import never
+from starsmith.inference.local import LocalEngine
+from starsmith.inference.trimming import Manners
 from starsmith.provenance import index
 from starsmith.provenance.attribution import Attributor
 from starsmith.serving.attribution import Policy, Watch
@@ -20,6 +26,7 @@ from starsmith.serving.service import (
     open_service,
     read_card,
 )
+from worlds import function_text
 
 
 @pytest.mark.parametrize(
@@ -133,3 +140,54 @@ def test_an_index_all_of_whose_licences_are_permissive_is_known_to_be(
 
     assert open_with(True).rules.all_permissive
     assert not open_with(False).rules.all_permissive
+
+
+@pytest.mark.slow
+def test_a_key_has_three_tokens_read_at_the_median(model_directory: Path) -> None:
+    text = function_text(3)
+    before, typed = text[:200], text[200:320]
+    read: list[int] = []
+
+    with closing(open_service(model_directory, index=None, model_id=None)) as service:
+        assert isinstance(service.engine, LocalEngine)
+        for count in range(len(typed)):
+            request = editor_request(before + typed[:count], text[320:], max_tokens=0)
+            earlier = service.engine.stats.read_tokens
+            list(service.complete([Job(0, request)], never))
+            read.append(service.engine.stats.read_tokens - earlier)
+
+    assert read[0] > 100
+    assert 0 < median(read[1:]) <= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_guessing_ahead_changes_no_text(model_directory: Path, temperature: float) -> None:
+    request = replace(editor_request(function_text(3)[:300], "\n"), stop=(), manners=Manners())
+    asked = [replace(request, params=replace(request.params, temperature=temperature, seed=seed)) for seed in range(20)]
+
+    with closing(open_service(model_directory, index=None, model_id=None)) as service:
+        assert isinstance(service.engine, LocalEngine)
+        plain = [Completer(service.engine, service.tokenizer).complete(one) for one in asked]
+        guesses = [token.id for token in max((one.tokens for one in plain), key=len)]  # at times right, at others not
+        guessing = Completer(service.engine, service.tokenizer, drafting=True, lookup=lambda _, limit: guesses[:limit])
+        guessed = [guessing.complete(one) for one in asked]
+
+        assert service.engine.stats.proposed_guesses > 0
+    assert guessed == plain
+    assert len(guesses) > 4
+
+
+def test_a_folder_to_guess_from_that_is_not_there_is_named(model_directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere is no folder"):
+        open_service(model_directory, index=None, model_id=None, repositories=[tmp_path / "nowhere"])
+
+
+def test_a_folder_of_code_is_guessed_from(model_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(function_text(3))
+
+    with closing(open_service(model_directory, index=None, model_id=None, repositories=[tmp_path])) as service:
+        request = editor_request("x = ", "\n", max_tokens=4)
+        (finished,) = service.complete([Job(0, request)], never)
+
+    assert finished.tokens

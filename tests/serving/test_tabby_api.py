@@ -1,11 +1,14 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from indexed import indexed
 from scripted import FIB, MODEL, ScriptedEngine, make_service, tiny_tokenizer
 from starsmith.serving.app import create_app
-from starsmith.tokenizer.bpe import END_OF_TEXT, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX
+from starsmith.serving.clients import Client, digest_of
+from starsmith.tokenizer.bpe import END_OF_TEXT, FILE_SEP, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, REPO_NAME
 
 
 def client_of(engine: ScriptedEngine | None = None, **fields: Any) -> TestClient:
@@ -49,8 +52,111 @@ def test_the_prompt_is_suffix_first_and_typed_markers_stay_text() -> None:
     assert END_OF_TEXT not in [*suffix, *prefix]
 
 
+def test_other_files_stand_in_front_of_the_prompt_the_most_useful_last() -> None:
+    engine = ScriptedEngine()
+
+    complete(engine, segments=SEGMENTS)
+
+    encode = tiny_tokenizer().encode
+    assert engine.prompts == [
+        [
+            *(REPO_NAME, *encode("team/fib")),
+            *(FILE_SEP, *encode("src/sub.py\n"), *encode("def sub(a, b): ...")),
+            *(FILE_SEP, *encode("src/num.py\n"), *encode("class Num: ...")),
+            *(FILE_SEP, FIM_PREFIX, FIM_SUFFIX, *encode(SEGMENTS["suffix"])),
+            *(FIM_MIDDLE, *encode("src/fib.py\n"), *encode(SEGMENTS["prefix"])),
+        ]
+    ]
+
+
+def test_other_files_stay_as_they_are_while_somebody_types_and_change_with_the_cursor() -> None:
+    engine = ScriptedEngine()
+    client = client_of(engine)
+    new = [{"filepath": "src/new.py", "body": "new = 1"}]
+
+    for prefix, suffix, declarations in (
+        ("def fib(n):\n", "\n", SEGMENTS["declarations"]),
+        ("def fib(n):\n    x", "\n", new),
+        ("def fib(n):\n    x", "\ny = 2\n", new),
+    ):
+        segments = {**SEGMENTS, "prefix": prefix, "suffix": suffix, "declarations": declarations}
+        client.post("/v1/completions", json={"segments": segments})
+
+    texts = [tiny_tokenizer().decode(prompt) for prompt in engine.prompts]
+    assert ["class Num" in text for text in texts] == [True, True, False]
+    assert ["new = 1" in text for text in texts] == [False, False, True]
+
+
+def test_who_types_a_suggestion_gets_the_rest_without_a_call_of_the_model() -> None:
+    engine = ScriptedEngine()
+    client = client_of(engine)
+
+    texts = [
+        client.post("/v1/completions", json={"segments": {**SEGMENTS, "prefix": "x = " + FIB[:typed]}}).json()
+        for typed in (0, 1, 8)
+    ]
+
+    assert [answer["choices"][0]["text"] for answer in texts] == [FIB, FIB[1:], FIB[8:]]
+    assert texts[2]["usage"]["completion_tokens"] == 0
+    assert len(engine.prompts) == 1
+    assert client.get("/v1/health").json()["starsmith"]["completions"] == {"completions": 3, "typed_along": 2}
+
+
+@pytest.mark.slow
+def test_the_rest_of_a_suggestion_that_is_typed_has_its_sources_too(numbers: Path) -> None:
+    engine = ScriptedEngine()
+    client = client_of(engine, **indexed(numbers, "annotate"))
+
+    answers = [
+        client.post("/v1/completions", json={"segments": {"prefix": "def fib(n):\n    " + FIB[:typed]}}).json()
+        for typed in (0, 7)
+    ]
+
+    assert len(engine.prompts) == 1
+    assert answers[1]["choices"][0]["text"] == FIB[7:]
+    (match,) = answers[1]["choices"][0]["starsmith"]["attribution"]
+    assert match["sources"] == answers[0]["choices"][0]["starsmith"]["attribution"][0]["sources"]
+
+
+def test_a_session_is_one_file_of_one_person() -> None:
+    engine = ScriptedEngine()
+    clients = {digest_of(name): Client(name=name) for name in ("ann", "bob")}
+    client = client_of(engine, clients=clients)
+
+    for name, path in (("ann", "a.py"), ("ann", "a.py"), ("ann", "b.py"), ("bob", "a.py")):
+        segments = {"prefix": f"{len(engine.prompts)} = ", "filepath": path}
+        headers = {"Authorization": f"Bearer {name}"}
+        client.post("/v1/completions", json={"segments": segments}, headers=headers)
+
+    first, again, other_file, other_person = engine.sessions
+    assert first == again is not None
+    assert len({first, other_file, other_person}) == 3
+
+
+def test_people_with_one_token_are_told_apart_by_what_their_editors_say() -> None:
+    engine = ScriptedEngine()
+    client = client_of(engine, token="shared")
+
+    for user in ("ann", "bob"):
+        body = {"segments": {"prefix": "x"}, "user": user}
+        client.post("/v1/completions", json=body, headers={"Authorization": "Bearer shared"})
+
+    assert len(set(engine.sessions)) == 2
+
+
+def test_a_completion_keeps_its_manners_unless_told_otherwise() -> None:
+    segments = {"prefix": "print(", "suffix": ")\n"}
+
+    def text(**more: Any) -> str:
+        return str(complete(ScriptedEngine("value) + 1"), segments=segments, **more)["choices"][0]["text"])
+
+    assert text() == "value"
+    assert text(starsmith={"manners": ["no_repetition"]}) == "value) + 1"
+    assert text(starsmith={"manners": []}) == "value) + 1"
+
+
 def test_a_completion_has_at_most_sixty_four_tokens() -> None:
-    engine = ScriptedEngine("ab" * 500)
+    engine = ScriptedEngine(" ".join(str(number) for number in range(200)))
 
     answer = complete(engine, segments={"prefix": "x"})
 
@@ -81,6 +187,8 @@ def test_control_tokens_never_show_in_a_completion() -> None:
         ({"segments": {"prefix": 3}}, "segments"),
         ({"segments": "x"}, "segments"),
         ({"segments": SEGMENTS, "temperature": -1}, "temperature"),
+        ({"segments": SEGMENTS, "starsmith": {"manners": ["polite"]}}, "starsmith"),
+        ({"segments": {**SEGMENTS, "declarations": [{"filepath": 3}]}}, "segments"),
         ({"segments": SEGMENTS, "mode": "next_edit_suggestion"}, "mode"),
     ],
 )

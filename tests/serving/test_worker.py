@@ -127,3 +127,13 @@ def test_requests_at_once_all_get_their_answers() -> None:
 
     assert all(b" 200 " in answer and b"ababababab" in answer for answer in answers)
     assert len(engine.prompts) == 8
+
+
+def test_several_requests_are_with_the_engine_at_once() -> None:
+    engine = ScriptedEngine(ENDLESS, delay_s=0.01)
+
+    with running(make_service(engine, worker=Worker(parallel=3, max_waiting=1))) as url:
+        clients = [connect(url, {"prompt": str(number)}) for number in range(3)]
+        wait_for(lambda: len(engine.prompts) == 3)
+        for client in clients:
+            client.close()

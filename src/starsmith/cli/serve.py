@@ -38,6 +38,9 @@ attribution_option = click.option(
 @click.option("--token", envvar="STARSMITH_TOKEN", help="Let in only who sends it (or set STARSMITH_TOKEN).")
 @click.option("--tokens", type=FILE, help="TOML with a table for each client: token or sha256, and attribution.")
 @click.option("--log", type=FILE, help="Add every completion to this hash-chained log; see starsmith report.")
+@click.option(
+    "--repository", "repositories", type=DIRECTORY, multiple=True, help="Guess ahead from the code in this folder."
+)
 @click.option("--log-text", is_flag=True, help="Have the log keep prompts and completions, and not only their sha256.")
 def serve(
     model: Path,
@@ -49,6 +52,7 @@ def serve(
     token: str | None,
     tokens: Path | None,
     log: Path | None,
+    repositories: tuple[Path, ...],
     log_text: bool,
 ) -> None:
     """Serve MODEL to editors, SDKs and browsers."""
@@ -61,7 +65,14 @@ def serve(
     with listen(host, port) as listener, ExitStack() as stack:
         opened = stack.enter_context(closing(CompletionLog.open(log))) if log else None
         index = choose_index(model, index)
-        service = open_service(model, index=index, model_id=model_id, policy=attribution, permissive=permissive)
+        service = open_service(
+            model,
+            index=index,
+            model_id=model_id,
+            policy=attribution,
+            permissive=permissive,
+            repositories=repositories,
+        )
         service = service.guarded(token=token, clients=clients, log=opened, log_text=log_text)
         answer(service, listener, host)
 

@@ -3,6 +3,7 @@
 StarsmithError            message: where, what was seen, what was wanted; hint: what to do next
  ├─ ConfigError           a recipe or `--set` names or types something wrong
  ├─ InputError            a path, folder or file given by the user cannot be used
+ ├─ EngineError           a model, ours or an upstream's, cannot answer a request
  └─ ArtifactError         an artefact is missing, corrupt or of another kind
      └─ CheckpointError   a model directory that cannot be loaded as StarCoder2
 """
@@ -23,6 +24,10 @@ class ConfigError(StarsmithError):
 
 class InputError(StarsmithError):
     """Something the user pointed at that is missing, empty or unreadable."""
+
+
+class EngineError(StarsmithError):
+    """A request that a model cannot answer, through no fault of whoever asks; the next one may go well."""
 
 
 class ArtifactError(StarsmithError):

@@ -50,7 +50,7 @@ def run(config: EvaluationConfig, *, model: Path, corpus: Path, out: Path) -> No
     files = list(read_files(corpus, split=HELD_OUT))
     if not files:
         raise InputError(f"{corpus} has no held-out file", hint="build it with a higher --set corpus.held_out=0.05")
-    completer = Completer(load_engine(model), Tokenizer.load(model))
+    completer = Completer(load_engine(model, inline=True), Tokenizer.load(model))
     rooms = ("core", "evaluation", "inference", "model", "tokenizer")
     parents = {"model": model, "corpus": corpus}
     with artifact.create(out, kind="evaluation", config=config, rooms=rooms, parents=parents) as draft:

@@ -35,7 +35,7 @@ def take_samples(
 
     Matches are those of the code before the cursor and the completion together that reach into the completion.
     """
-    completer = Completer(load_engine(model), Tokenizer.load(model))
+    completer = Completer(load_engine(model, inline=True), Tokenizer.load(model))
     attributor = Attributor.open(index)
     samples = []
     for hole in choose_holes(list(read_files(corpus, split=HELD_OUT)), count, whole_lines=True):

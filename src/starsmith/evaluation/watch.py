@@ -19,7 +19,7 @@ from starsmith.core.records import HELD_OUT, SourceFile
 from starsmith.evaluation.infilling import COMPLETION_TOKENS, Hole, choose_holes
 from starsmith.inference.completion import Completer, CompletionRequest
 from starsmith.inference.engine import SamplingParams
-from starsmith.inference.local import LocalEngine
+from starsmith.inference.local import engine_for
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from starsmith.tokenizer.fim import Layout
@@ -72,8 +72,10 @@ class Watch:
     def _exact_match(self, model: Transformer) -> float:
         """Greedy, the line at most, every other hole in the other layout."""
         context = min(CONTEXT_TOKENS, model.config.max_position_embeddings)
-        completer = Completer(LocalEngine(model, context_tokens=context), self._tokenizer)
-        exact = [_exact(completer, hole, "spm" if number % 2 else "psm") for number, hole in enumerate(self._holes)]
+        # Inline: ranks that share the weights must make the same steps.
+        with engine_for(model, context_tokens=context, inline=True) as engine:
+            completer = Completer(engine, self._tokenizer)
+            exact = [_exact(completer, hole, "spm" if number % 2 else "psm") for number, hole in enumerate(self._holes)]
         return sum(exact) / len(exact)
 
 

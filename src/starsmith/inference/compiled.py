@@ -5,6 +5,7 @@ is matrix products, which PyTorch's libraries do best. Both read the same weight
 """
 
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -15,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from starsmith.inference.kernels import step as kernel
-from starsmith.inference.kernels import vectors
-from starsmith.inference.kernels.vectors import GROUP, LANES, MOST, ROWS
+from starsmith.model.kernels import step as kernel
+from starsmith.model.kernels import vectors
+from starsmith.model.kernels.vectors import GROUP, LANES, MOST, ROWS
 from starsmith.inference.runner import TorchRunner
 from starsmith.model.config import ModelConfig
 from starsmith.model.kv_cache import BLOCK_TOKENS, BlockPool, Chunk
@@ -80,7 +81,7 @@ class CompiledRunner:
         self.pool.copy_block(source, target)
 
     def close(self) -> None:
-        """End the threads."""
+        """See `Runner.close`."""
         self._steps.close()
 
 
@@ -117,11 +118,7 @@ class _Steps:
         self._queues: list[SimpleQueue[_Job | None]] = [SimpleQueue() for _ in range(threads - 1)]
         for number, queue in enumerate(self._queues, start=1):
             threading.Thread(target=_work, args=(number, queue), name=f"step-{number}", daemon=True).start()
-
-    def close(self) -> None:
-        """End the threads."""
-        for queue in self._queues:
-            queue.put(None)
+        self.close = weakref.finalize(self, _end, self._queues)  # the threads do not know of this object
 
     def run(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """Read chunks of at most STEP_TOKENS tokens together; their logits."""
@@ -129,7 +126,7 @@ class _Steps:
         rows, wanted = len(tokens.ids), len(tokens.wanted)
         logits = np.empty((wanted, self._config.vocab_size), np.float32)
         self._shared.counters.fill(0)
-        shared = self._shared._replace(logits=logits)
+        shared = self._shared._replace(logits=logits, logits_at=logits.ctypes.data)
         done: SimpleQueue[None] = SimpleQueue()
         arguments = (self._threads, self._shape(rows), self._model, tokens, shared)
         for number, queue in enumerate(self._queues, start=1):
@@ -160,7 +157,14 @@ class _Steps:
         matrices, norms = [], []
         for layer in model.model.layers:
             attention, mlp = layer.self_attn, layer.mlp
-            for module in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.c_fc, mlp.c_proj):
+            for module in (
+                attention.q_proj,
+                attention.k_proj,
+                attention.v_proj,
+                attention.o_proj,
+                mlp.c_fc,
+                mlp.c_proj,
+            ):
                 matrices.append(self._row(module))
             norms += [layer.input_layernorm, layer.post_attention_layernorm]
         matrices += [self._row(model.lm_head), self._row(model.model.embed_tokens)]
@@ -169,7 +173,9 @@ class _Steps:
         is_float = self._pool.keys.dtype == torch.float32
         return kernel.Model(
             matrices=np.array(matrices, np.int64),
-            norms=np.stack([[norm.weight.float().numpy(), norm.bias.float().numpy()] for norm in norms]),
+            norms=np.stack(
+                [[norm.weight.detach().float().numpy(), norm.bias.detach().float().numpy()] for norm in norms]
+            ),
             cosines=cosines,
             sines=sines,
             keys=self._pool.keys.data_ptr(),
@@ -184,7 +190,9 @@ class _Steps:
         weight = module.weight
         assert isinstance(weight, Tensor) and weight.is_contiguous()
         quantized = isinstance(module, QuantizedLinear | QuantizedEmbedding)
-        row[kernel.KIND] = _KINDS[module.kind if isinstance(module, QuantizedLinear) else "int8" if quantized else weight.dtype]
+        row[kernel.KIND] = _KINDS[
+            module.kind if isinstance(module, QuantizedLinear) else "int8" if quantized else weight.dtype
+        ]
         row[kernel.WEIGHTS] = weight.data_ptr()
         if isinstance(module, QuantizedLinear | QuantizedEmbedding):
             row[kernel.SCALES] = module.weight_scale.data_ptr()
@@ -200,6 +208,11 @@ class _Steps:
         return row
 
 
+def _end(queues: "Sequence[SimpleQueue[_Job | None]]") -> None:
+    for queue in queues:
+        queue.put(None)
+
+
 def _work(number: int, queue: "SimpleQueue[_Job | None]") -> None:
     while (job := queue.get()) is not None:
         kernel.step(number, *job.arguments)
@@ -207,30 +220,39 @@ def _work(number: int, queue: "SimpleQueue[_Job | None]") -> None:
 
 
 def _shared(config: ModelConfig) -> kernel.Shared:
-    def rows(width: int) -> NDArray[np.float32]:
-        return np.zeros((STEP_TOKENS, width), np.float32)
-
     heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
-    return kernel.Shared(
-        residual=rows(config.hidden_size),
-        middle=rows(config.hidden_size),
-        heads=rows(heads),
-        attended=rows(config.hidden_size),
-        wide=rows(config.intermediate_size),
-        logits=rows(1),
-        counters=np.zeros((config.num_hidden_layers + 1, kernel.COUNTERS), np.int64),
-    )
+    widths = (config.hidden_size, config.hidden_size, heads, config.hidden_size, config.intermediate_size)
+    buffers = [np.zeros((STEP_TOKENS, width), np.float32) for width in widths]
+    logits = np.zeros((STEP_TOKENS, config.vocab_size), np.float32)
+    counters = np.zeros((config.num_hidden_layers + 1, kernel.COUNTERS), np.int64)
+    held = (*buffers, logits, counters)
+    return kernel.Shared(*held, *(array.ctypes.data for array in held))
 
 
 def _own(widest: int, seen: int) -> kernel.Own:
+    rows = np.zeros((STEP_TOKENS, widest), np.float32)
+    levels = np.zeros((STEP_TOKENS, widest), np.int8)
+    scales = np.zeros(STEP_TOKENS, np.float32)
+    byte_sums = np.zeros((STEP_TOKENS, widest // GROUP + 1), np.float32)
+    sums = np.zeros(ROWS * MOST, np.float32)
+    scores = np.zeros((MOST, seen), np.float32)
     return kernel.Own(
-        rows=np.zeros((STEP_TOKENS, widest), np.float32),
-        bytes=np.zeros((STEP_TOKENS, widest), np.int8),
-        scales=np.zeros(STEP_TOKENS, np.float32),
-        byte_sums=np.zeros((STEP_TOKENS, widest // GROUP + 1), np.float32),
-        sums=np.zeros(ROWS * MOST, np.float32),
-        exact=np.zeros(ROWS * MOST, np.int32),
-        scores=np.zeros((MOST, seen), np.float32),
+        rows=rows,
+        bytes=levels,
+        scales=scales,
+        byte_sums=byte_sums,
+        sums=sums,
+        scores=scores,
+        rows_at=rows.ctypes.data,
+        row_stride=rows.strides[0],
+        bytes_at=levels.ctypes.data,
+        byte_stride=levels.strides[0],
+        scales_at=scales.ctypes.data,
+        byte_sums_at=byte_sums.ctypes.data,
+        byte_sum_stride=byte_sums.strides[0],
+        sums_at=sums.ctypes.data,
+        scores_at=scores.ctypes.data,
+        score_stride=scores.strides[0],
     )
 
 

@@ -30,6 +30,10 @@ class Runner(Protocol):
         """Give one block the keys and values of another."""
         ...
 
+    def close(self) -> None:
+        """End what runs beside the caller's thread; no step is possible afterwards."""
+        ...
+
 
 class TorchRunner:
     """Any number of chunks on any device, by PyTorch's own operations."""
@@ -52,6 +56,9 @@ class TorchRunner:
     def copy_block(self, source: int, target: int) -> None:
         """See `Runner.copy_block`."""
         self.pool.copy_block(source, target)
+
+    def close(self) -> None:
+        """See `Runner.close`; nothing does."""
 
 
 def _wanted(chunks: Sequence[Chunk], device: torch.device) -> Tensor:

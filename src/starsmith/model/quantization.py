@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from starsmith.model.kernels import rows
+
 Kind = Literal["w8a8", "int8", "int4"]
 KINDS: tuple[Kind, ...] = ("w8a8", "int8", "int4")
 GROUP = 64  # weights that share a scale in int4: 4.5 bits a weight in all
@@ -42,11 +44,13 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) to (..., N), in the type of `x`."""
-        flat_MK = x.reshape(-1, self.in_features)
-        multiply = _multiply_bytes if self.kind == "w8a8" else self._multiply
-        out_MN = multiply(flat_MK, self.weight, self.weight_scale)
-        if self.bias is not None:
-            out_MN += self.bias
+        x_MK = x.reshape(-1, self.in_features)
+        if self.kind == "w8a8":
+            out_MN = _multiply_bytes(x_MK.float(), self.weight, self.weight_scale, self.bias)
+        else:
+            out_MN = self._multiply(x_MK, self.weight, self.weight_scale)
+            if self.bias is not None:
+                out_MN += self.bias
         return out_MN.to(x.dtype).view(*x.shape[:-1], self.out_features)
 
     def _multiply(self, x_MK: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -137,18 +141,21 @@ def unpack(packed: Tensor) -> Tensor:
     return torch.cat([torch.cat((half & 15, half >> 4), 2).flatten(1) for half in halves], 1).float()
 
 
+def _multiply_bytes(x_MK: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    if x_MK.device.type == "cpu":
+        levels_MK, row_scale = rows.round_rows(x_MK.contiguous())
+        return rows.scale_rows(torch._int_mm(levels_MK, weight.T), scale, row_scale, bias)
+    levels_MK, row_scale = to_bytes(x_MK)
+    out_MN = torch._int_mm(levels_MK, weight.T).float() * scale * row_scale[:, None]
+    return out_MN if bias is None else out_MN + bias
+
+
 def to_bytes(x_MK: Tensor) -> tuple[Tensor, Tensor]:
-    """Activations as int8, and the (M, 1) scales they are to be multiplied with; by the same steps as the kernels.
+    """Activations as int8, and (M,) what each row is to be multiplied with; by the same steps as the kernels.
 
     A row with a number that is none has NaN for its scale, so that its outputs are none either.
     """
-    most_M1 = x_MK.abs().amax(1, keepdim=True)
-    factor = torch.where(most_M1 > 0, LARGEST / most_M1, 0.0)
-    scale = torch.where(most_M1.isfinite(), most_M1 / LARGEST, torch.nan)
-    return (x_MK * factor).round_().nan_to_num_(0.0).to(torch.int8), scale
-
-
-def _multiply_bytes(x_MK: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    levels_MK, row_scale = to_bytes(x_MK.float())
-    exact_MN = torch._int_mm(levels_MK, weight.T)
-    return exact_MN.float().mul_(scale).mul_(row_scale)
+    most_M = x_MK.abs().amax(1)
+    factor = torch.where(most_M > 0, LARGEST / most_M, 0.0)
+    scale = torch.where(most_M.isfinite(), most_M / LARGEST, torch.nan)
+    return (x_MK * factor[:, None]).round_().nan_to_num_(0.0).to(torch.int8), scale

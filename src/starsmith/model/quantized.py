@@ -30,7 +30,9 @@ def kind_of(path: Path) -> Kind | None:
         return None
     kind = values.get("weights")
     if kind not in KINDS:
-        raise CheckpointError(f"{path / checkpoint.CONFIG} has weights {kind!r}, wanted: {', '.join(KINDS)}", hint=_AGAIN)
+        raise CheckpointError(
+            f"{path / checkpoint.CONFIG} has weights {kind!r}, wanted: {', '.join(KINDS)}", hint=_AGAIN
+        )
     return kind
 
 

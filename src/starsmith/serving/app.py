@@ -58,9 +58,7 @@ def create_app(service: Service, *, hosts: frozenset[str] | None = None) -> Fast
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        service.worker.close()
-        if service.log is not None:
-            service.log.close()
+        service.close()
 
     app = FastAPI(title="Starsmith", version=starsmith.__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.service = service

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from starsmith.core.errors import InputError, StarsmithError
+from starsmith.core.errors import EngineError, InputError, StarsmithError
 
 HUNG_UP = 499  # nginx's status for a client that closed the connection; nobody receives it
 
@@ -47,6 +47,8 @@ def from_exception(error: Exception) -> ApiError:
         return ApiError(error.status_code, str(error.detail), headers=error.headers)
     if isinstance(error, InputError):  # the one input that an engine refuses is a prompt that fills the context
         return ApiError(400, error.message, param="prompt", code="context_length_exceeded")
+    if isinstance(error, EngineError):
+        return ApiError(503, error.message, code="engine_failed")
     if isinstance(error, StarsmithError):
         return ApiError(400, error.message)
     return ApiError(500, f"a bug in the server: {type(error).__name__}; its log has the traceback")

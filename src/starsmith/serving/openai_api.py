@@ -16,11 +16,13 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from starsmith.inference.completion import CompletionRequest
 from starsmith.inference.engine import GeneratedToken, SamplingParams
+from starsmith.inference.trimming import NO_MANNERS
 from starsmith.serving import answers
 from starsmith.serving.errors import ApiError, error_json, from_exception
-from starsmith.serving.prompt import EDITOR_LAYOUT, Text, has_control_tokens
+from starsmith.serving.prompt import EDITOR_LAYOUT, NO_EXTRAS, Extras, Text, has_control_tokens
 from starsmith.serving.service import Asker, Finished, Job, Piece, Service
 from starsmith.serving.worker import EventStream, Run, until_hang_up
+from starsmith.tokenizer import fim
 from starsmith.tokenizer.bpe import Tokenizer
 from starsmith.tokenizer.fim import STOP_TOKENS
 
@@ -55,6 +57,7 @@ class CompletionBody(BaseModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
+    starsmith: Extras = NO_EXTRAS
 
 
 async def answer(request: Request, service: Service, body: CompletionBody) -> Response:
@@ -118,7 +121,9 @@ def jobs_of(body: CompletionBody, tokenizer: Tokenizer, context_tokens: int) -> 
 
 
 def check_room(request: CompletionRequest, context_tokens: int) -> None:
-    """Refuse a prompt that would have to be cut: it may have lost the marker it begins with."""
+    """Refuse a prompt that would have to be cut, as the API does; of an infill what is far from the cursor may go."""
+    if fim.is_infill([token for token in request.prefix if isinstance(token, int)]):
+        return
     wanted = len(request.prefix) + request.params.max_tokens
     if wanted > context_tokens or len(request.prefix) == context_tokens:
         raise ApiError(
@@ -156,6 +161,7 @@ def request_of(body: CompletionBody, prompt: Prompt, tokenizer: Tokenizer) -> Co
         prefix=tokenizer.encode_prompt(prompt) if isinstance(prompt, str) and body.suffix is None else prompt,
         suffix=body.suffix,
         layout=EDITOR_LAYOUT,
+        manners=body.starsmith.manners_or(NO_MANNERS),
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         params=params,
     )
@@ -189,19 +195,21 @@ async def _stream(
         async for piece in pieces:
             yield piece
 
-    events = _events(service, body, jobs, all_pieces(), head)
+    events = _events(service, body, all_pieces(), head)
     return EventStream(events, run, answers.provenance_headers(service, asker))
 
 
 async def _events(
-    service: Service, body: CompletionBody, jobs: list[Job], pieces: AsyncIterator[Piece], head: dict[str, Any]
+    service: Service, body: CompletionBody, pieces: AsyncIterator[Piece], head: dict[str, Any]
 ) -> AsyncIterator[str]:
     """The text of the stream, event by event."""
     wants_usage = body.stream_options is not None and body.stream_options.include_usage
     usage = {"usage": None} if wants_usage else {}
     written: dict[int, list[GeneratedToken]] = {}  # by index of the choice
+    read: dict[int, int] = {}  # tokens of its prompt
     try:
         async for piece in pieces:
+            read[piece.job.index] = piece.prompt_tokens
             choice = _piece_choice(service, body, piece, written)
             if choice["text"] or choice["logprobs"] or choice["finish_reason"]:
                 yield _event({**head, "choices": [choice], **usage})
@@ -210,8 +218,7 @@ async def _events(
         yield _event(error_json(told.status_code, told.detail, told.param, told.code))
         return
     if wants_usage:
-        prompt_tokens = sum(len(service.completer.prompt_ids(job.request)) for job in jobs)
-        total = answers.usage_json(prompt_tokens, sum(len(tokens) for tokens in written.values()))
+        total = answers.usage_json(sum(read.values()), sum(len(tokens) for tokens in written.values()))
         yield _event({**head, "choices": [], "usage": total})
     yield "data: [DONE]\n\n"
 

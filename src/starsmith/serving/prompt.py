@@ -4,16 +4,18 @@ Editors send what stands before and after the cursor. The order is SPM, suffix f
 end of the prompt changes, so an engine that keeps its cache reads one or two tokens per key instead of hundreds.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, Field
 
 from starsmith.inference.completion import CompletionRequest
 from starsmith.inference.engine import SamplingParams
+from starsmith.inference.trimming import Manners
 from starsmith.tokenizer.bpe import SPECIAL_TOKENS
-from starsmith.tokenizer.fim import STOP_TOKENS, Layout
+from starsmith.tokenizer.fim import STOP_TOKENS, PromptLayout, Repository
 
-EDITOR_LAYOUT: Layout = "spm"
+EDITOR_LAYOUT: PromptLayout = "spm"
+EDITOR_MANNERS = Manners.of_editor()
 EDITOR_TOKENS = 64  # about five lines; more is rarely read, and never accepted whole
 CLOSERS = " \t\r)]}>\"'`;,:"  # what may follow the cursor on its line without making it the middle of a line
 
@@ -53,6 +55,21 @@ def check_unicode(text: str) -> str:
 Text = Annotated[str, AfterValidator(check_unicode)]
 
 
+class Extras(BaseModel):
+    """What a request may ask of this server beside its protocol, under `starsmith`."""
+
+    manners: list[Literal["end_of_block", "no_repeated_suffix", "no_extra_closers", "no_repetition"]] | None = Field(
+        default=None, max_length=16
+    )  # the rules of `inference.trimming` to hold; None: the protocol's own
+
+    def manners_or(self, default: Manners) -> Manners:
+        """The rules that hold for this request."""
+        return default if self.manners is None else Manners(**dict.fromkeys(self.manners, True))
+
+
+NO_EXTRAS = Extras()
+
+
 def editor_request(
     prefix: str,
     suffix: str,
@@ -61,11 +78,21 @@ def editor_request(
     max_tokens: int = EDITOR_TOKENS,
     temperature: float = 0.0,
     seed: int | None = None,
+    manners: Manners = EDITOR_MANNERS,
+    repository: Repository | None = None,
+    session: str | None = None,
 ) -> CompletionRequest:
     """What to ask for at a cursor. The texts are data: a `<fim_prefix>` typed by a user stays text."""
     params = SamplingParams(max_tokens=max_tokens, temperature=temperature, seed=seed, stop_tokens=STOP_TOKENS)
     return CompletionRequest(
-        prefix=prefix, suffix=suffix, layout=EDITOR_LAYOUT, stop=editor_stops(language, suffix), params=params
+        prefix=prefix,
+        suffix=suffix,
+        layout=EDITOR_LAYOUT,
+        repository=repository,
+        stop=editor_stops(language, suffix),
+        manners=manners,
+        session=session,
+        params=params,
     )
 
 

@@ -1,16 +1,17 @@
 """A model directory becomes a Service: all that the routes need to answer, opened once."""
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from starsmith.core import artifact
-from starsmith.core.errors import ArtifactError, ConfigError
+from starsmith.core.errors import ArtifactError, ConfigError, InputError
 from starsmith.core.records import TRAIN
 from starsmith.inference.completion import Completer, CompletionRequest, FinishReason
+from starsmith.inference.drafting import Deferred, RepositoryDrafts
 from starsmith.inference.engine import Engine, GeneratedToken
 from starsmith.model.checkpoint import load_config
 from starsmith.provenance.attribution import Attributor
@@ -28,6 +29,7 @@ from starsmith.serving.attribution import (
     none_permissive,
 )
 from starsmith.serving.clients import ANYONE, ONE_CLIENT, Client, digest_of
+from starsmith.serving.sessions import StickyContexts
 from starsmith.serving.taints import Taints
 from starsmith.serving.worker import Cancelled, Worker
 from starsmith.tokenizer.bpe import Tokenizer
@@ -36,6 +38,12 @@ Reason = FinishReason | Literal["content_filter", "error"]
 
 # Editors choose a template and stop words by the model's name; for this one they are wrong: "t." ends `list.append`.
 FORBIDDEN_IN_ID = "starcoder2"
+
+PARALLEL = 16  # requests that the engine has at once, in batches; more of them wait
+
+
+def nothing() -> None:
+    """Of an engine that holds nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +89,7 @@ class Piece:
     tokens: tuple[GeneratedToken, ...]
     finish_reason: Reason | None = None
     attribution: Attribution | None = None
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +123,8 @@ class Service:
     taints: Taints = field(default_factory=Taints)
     worker: Worker = field(default_factory=Worker)
     events: Counter[str] = field(default_factory=Counter)  # view, select, dismiss; in memory only
+    contexts: StickyContexts = field(default_factory=StickyContexts)
+    close_engine: Callable[[], None] = nothing
 
     def guarded(
         self, *, token: str | None, clients: Mapping[str, Client], log: CompletionLog | None, log_text: bool
@@ -148,12 +159,18 @@ class Service:
         """What to know about who asks; None is anybody."""
         return Asker(client=client.name if client else ANYONE, policy=self.policy_of(client), answer=answer)
 
+    def close(self) -> None:
+        """End what runs, and let go of the model and the log."""
+        self.worker.close()
+        self.close_engine()
+        if self.log is not None:
+            self.log.close()
+
     def complete(self, jobs: list[Job], cancelled: Cancelled, asker: Asker | None = None) -> Iterator[Finished]:
         """Each job in one piece. Blocking: for a worker thread."""
         asker = asker or self.asker()
         for job in jobs:
-            ids = self.completer.prompt_ids(job.request)
-            pieces = list(self._pieces(job, ids, self._watch(job, asker), cancelled))
+            pieces = list(self._pieces(job, self._watch(job, asker), cancelled))
             if cancelled():
                 return
             text, last = "".join(piece.text for piece in pieces), pieces[-1]
@@ -164,7 +181,7 @@ class Service:
                 text=text,
                 tokens=tuple(token for piece in pieces for token in piece.tokens),
                 finish_reason=last.finish_reason,
-                prompt_tokens=len(ids),
+                prompt_tokens=last.prompt_tokens,
                 attribution=last.attribution,
                 scored_prompt=self._score(job),
             )
@@ -181,7 +198,7 @@ class Service:
         """The pieces of one job. What has left of it is logged, however it ends."""
         watch, text, logged = self._watch(job, asker), "", False
         try:
-            for piece in self._pieces(job, self.completer.prompt_ids(job.request), watch, cancelled):
+            for piece in self._pieces(job, watch, cancelled):
                 if piece.finish_reason is not None:
                     logged = True
                     self._record(job, asker, text + piece.text, piece)
@@ -192,13 +209,12 @@ class Service:
                 reason: Reason = "cancelled" if cancelled() else "error"
                 self._record(job, asker, text, Piece(job, "", (), reason, watch.result(length=len(text))))
 
-    def _pieces(self, job: Job, ids: list[int], watch: Watch, cancelled: Cancelled) -> Iterator[Piece]:
+    def _pieces(self, job: Job, watch: Watch, cancelled: Cancelled) -> Iterator[Piece]:
         """The text as it may leave: what is held back follows with a later piece, or never."""
-        request = replace(job.request, prefix=ids, suffix=None)  # the prompt is encoded once
         held: list[str] = []
         tokens: list[GeneratedToken] = []
         sent = 0
-        chunks = self.completer.stream(request, cancelled)
+        chunks = self.completer.stream(job.request, cancelled)
         assert isinstance(chunks, Generator)
         with closing(chunks):  # which stops the model
             for chunk in chunks:
@@ -213,7 +229,7 @@ class Service:
                     continue
                 sent += len(text)
                 attribution = watch.result(length=sent, shown=len(job.echo)) if reason else None
-                yield Piece(job, text, tuple(tokens), reason, attribution)
+                yield Piece(job, text, tuple(tokens), reason, attribution, chunk.prompt_tokens)
                 if reason == "content_filter":
                     return
                 held, tokens = [], []
@@ -241,11 +257,13 @@ def open_service(
     model_id: str | None,
     policy: Policy | None = None,
     permissive: Permissive = none_permissive,
+    repositories: Sequence[Path] = (),
 ) -> Service:
     """Load a model directory, and the index if there is one. Who may ask, and the log, are `Service.guarded`'s.
 
     policy      of attribution, for clients that have none of their own; None: annotate if there is an index
     permissive  whether an SPDX expression is, for the policy block-nonpermissive
+    repositories  folders of code to guess ahead from
     """
     import torch
 
@@ -254,17 +272,21 @@ def open_service(
     name = check_model_id(model_id) if model_id else default_model_id(model)
     attributor, rules = open_index(index, policy or "annotate", permissive)
     check_policies([policy] if policy else [], attributor)
+    check_folders(repositories)
     engine = load_engine(model)
     tokenizer = Tokenizer.load(model)
+    lookup = Deferred(lambda: RepositoryDrafts.read(tokenizer, repositories)) if repositories else None
     return Service(
         card=replace(read_card(model, name), device="cuda" if torch.cuda.is_available() else "cpu"),
         engine=engine,
         tokenizer=tokenizer,
-        completer=Completer(engine, tokenizer),
+        completer=Completer(engine, tokenizer, drafting=True, lookup=lookup),
         attributor=attributor,
         index_id=artifact.read(index).id if index else None,
         rules=rules,
         taints=Taints.of(model, *([index] if index else [])),
+        worker=Worker(parallel=PARALLEL),
+        close_engine=engine.close,
     )
 
 
@@ -289,6 +311,13 @@ def check_policies(policies: Sequence[Policy], attributor: Attributor | None) ->
             f"so attribution {blocking[0]!r} cannot stop one after {MOST_TOKENS}",
             hint="make an index with smaller index.ngram_tokens and index.window: the defaults do",
         )
+
+
+def check_folders(folders: Sequence[Path]) -> None:
+    """Refuse a folder of code that is none."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder", hint="give the folder of a repository with --repository")
 
 
 def licenses_of(index: Path) -> set[str]:

@@ -1,7 +1,7 @@
 """Tabby's protocol, which its editor plugins and tabby-agent speak: health, settings, completions, events.
 
-Of a request's `segments` the model sees the text around the cursor. Declarations, snippets from other files, the
-clipboard and the edit history are read past: placing them well needs windows that stay put between keystrokes.
+Of a request's `segments` the model sees the text around the cursor and, in front of it as the files of a repository,
+declarations and snippets from other files. The clipboard and the edit history are read past.
 """
 
 import os
@@ -15,22 +15,41 @@ from pydantic import BaseModel, Field
 import starsmith
 from starsmith.serving import answers
 from starsmith.serving.clients import Client
-from starsmith.serving.prompt import Text, editor_request
+from starsmith.serving.prompt import EDITOR_MANNERS, NO_EXTRAS, Extras, Text, editor_request
 from starsmith.serving.service import Finished, Job, Service
+from starsmith.serving.sessions import session_of
 from starsmith.serving.worker import until_hang_up
+from starsmith.tokenizer.fim import Repository
+from starsmith.tokenizer.repositories import name_of
 
 # The version of Tabby's protocol that this server speaks. Without a `version` object tabby-agent 1.5.0 exits; below
 # 0.9.0 plugins skip the settings. Chat panels ask for `webserver`, Tabby's own web pages, which are not here.
 PROTOCOL_VERSION = "v0.32.0"
 
+MOST_SNIPPETS = 32  # of each kind; only a third of a prompt is for them
+SNIPPET_CHARACTERS = 8_000  # of one that are used
+
 router = APIRouter()
 
 
+class Snippet(BaseModel):
+    """A piece of another file."""
+
+    filepath: Text
+    body: Text
+    score: float = 0.0  # declarations have none
+
+
 class Segments(BaseModel):
-    """The text around the cursor."""
+    """The text around the cursor, and where it stands."""
 
     prefix: Text
     suffix: Text | None = None
+    filepath: Text | None = None
+    git_url: Text | None = None
+    declarations: list[Snippet] | None = None
+    relevant_snippets_from_changed_files: list[Snippet] | None = None
+    relevant_snippets_from_recently_opened_files: list[Snippet] | None = None
 
 
 class TabbyBody(BaseModel):
@@ -41,6 +60,8 @@ class TabbyBody(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2)
     seed: int | None = Field(None, ge=0, lt=2**63)
     mode: Literal["standard"] = "standard"
+    user: Text | None = None
+    starsmith: Extras = NO_EXTRAS
 
 
 class EventBody(BaseModel):
@@ -56,7 +77,8 @@ class EventBody(BaseModel):
 
 async def answer(request: Request, service: Service, body: TabbyBody) -> Response:
     """Answer a completion request: one choice, never streamed."""
-    jobs = [job_of(body)]
+    place = f"{body.segments.git_url or ''} {body.segments.filepath or ''}"
+    jobs = [job_of(body, service, session_of(request, request.state.client, user=body.user, place=place))]
     head = answers.envelope(service.card)
     asker = service.asker(request.state.client, head["id"])
     run = service.worker.start(lambda cancelled: service.complete(jobs, cancelled, asker))
@@ -72,11 +94,31 @@ async def answer(request: Request, service: Service, body: TabbyBody) -> Respons
     )
 
 
-def job_of(body: TabbyBody) -> Job:
+def job_of(body: TabbyBody, service: Service, session: str) -> Job:
     """What to ask the model."""
     prefix, suffix = body.segments.prefix, body.segments.suffix or ""
-    request = editor_request(prefix, suffix, language=body.language, temperature=body.temperature, seed=body.seed)
+    request = editor_request(
+        prefix,
+        suffix,
+        language=body.language,
+        temperature=body.temperature,
+        seed=body.seed,
+        manners=body.starsmith.manners_or(EDITOR_MANNERS),
+        repository=service.contexts.settle(session, prefix, suffix, repository_of(body.segments)),
+        session=session,
+    )
     return Job(0, request, before=prefix, prompt=prefix, suffix=body.segments.suffix)
+
+
+def repository_of(segments: Segments) -> Repository:
+    """The file's name and what was sent of others; the most useful come last, next to the cursor's file."""
+    name = name_of(segments.git_url) if segments.git_url and segments.filepath else None
+    opened = segments.relevant_snippets_from_recently_opened_files or []
+    changed = segments.relevant_snippets_from_changed_files or []
+    groups = (opened, changed, segments.declarations or [])
+    ordered = [snippet for group in groups for snippet in sorted(group[:MOST_SNIPPETS], key=lambda one: one.score)]
+    files = tuple((snippet.filepath, snippet.body[:SNIPPET_CHARACTERS]) for snippet in ordered)
+    return Repository(name or None, segments.filepath or "", files)
 
 
 @router.get("/v1/health")
@@ -115,6 +157,7 @@ def health_json(service: Service, client: Client) -> dict[str, Any]:
             "tainted": [taint.to_json() for taint in service.taints.read()],
             "licenses": card.licenses,
             "events": dict(service.events),
+            "completions": dict(service.completer.counts),
         },
     }
 

@@ -72,7 +72,7 @@ class Run(Generic[T]):
 class Worker:
     """A few threads and a short queue; who comes when it is full is told to try again.
 
-    parallel     runs at once: one, since a local engine uses all cores for one sequence
+    parallel     runs at once: an engine computes them together, in batches
     max_waiting  runs in the queue; an answer that comes much later is of no use to an editor
     """
 

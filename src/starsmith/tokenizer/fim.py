@@ -6,6 +6,12 @@ can write it (Bavarian et al. 2022, arXiv 2207.14255). StarCoder2 has two orders
 PSM  <fim_prefix> P <fim_suffix> S <fim_middle> M <|endoftext|>
 SPM  <fim_prefix> <fim_suffix> S <fim_middle> P M <|endoftext|>      ("variant 2" of the paper's appendix)
 
+A prompt may also be PSM whose middle has begun: P ends where the cursor's line has its first word, and what is typed
+of the line (T) leads the middle. While a line is typed, only the end of such a prompt changes, and the line is one run
+of tokens, not two:
+
+anchored  <fim_prefix> P <fim_suffix> S <fim_middle> T M
+
 The files of a repository are one document, with names or, as often, without (Lozhkov et al. 2024, arXiv 2402.19173):
 
      <repo_name> R <file_sep> path \\n code <file_sep> path \\n code ... <|endoftext|>
@@ -39,7 +45,8 @@ from starsmith.tokenizer.bpe import (
     Tokenizer,
 )
 
-Layout = Literal["psm", "spm"]
+Layout = Literal["psm", "spm"]  # of an example
+PromptLayout = Literal["psm", "spm", "anchored"]
 Ids = Sequence[int] | NDArray[Any]
 
 MARKERS = 4  # control tokens that one infilling example adds, the end marker included
@@ -73,11 +80,43 @@ class Cut:
     suffix: Ids
 
 
-def prompt(prefix: Sequence[int], suffix: Sequence[int], layout: Layout) -> list[int]:
-    """The ids after which the model writes the middle."""
+@dataclass(frozen=True)
+class Around:
+    """The tokens around a cursor. Of an anchored prompt the prefix has two runs, otherwise `typed` is empty."""
+
+    prefix: Sequence[int]
+    suffix: Sequence[int]
+    typed: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a file stands that is written in, and what else a model may want to know from there."""
+
+    name: str | None  # None: neither it nor its files have names
+    path: str  # of the file that is written in
+    files: tuple[tuple[str, str], ...] = ()  # (path, text) of others, or of pieces of them, the most useful last
+
+
+def prompt(
+    prefix: Sequence[int], suffix: Sequence[int], layout: PromptLayout, *, typed: Sequence[int] = ()
+) -> list[int]:
+    """The ids after which the model writes the middle, or goes on with it behind what is `typed`."""
     if layout == "spm":
-        return [FIM_PREFIX, FIM_SUFFIX, *suffix, FIM_MIDDLE, *prefix]
-    return [FIM_PREFIX, *prefix, FIM_SUFFIX, *suffix, FIM_MIDDLE]
+        return [FIM_PREFIX, FIM_SUFFIX, *suffix, FIM_MIDDLE, *prefix, *typed]
+    return [FIM_PREFIX, *prefix, FIM_SUFFIX, *suffix, FIM_MIDDLE, *typed]
+
+
+def split_prefix(prefix: str, layout: PromptLayout) -> tuple[str, str]:
+    """What stands before the suffix in a prompt, and what is typed of the middle: nothing, unless it is anchored.
+
+    The place is behind the indentation, where half of the `line` cuts of training begin, not before it.
+    """
+    if layout != "anchored":
+        return prefix, ""
+    line = prefix[prefix.rfind("\n") + 1 :]
+    typed = line.lstrip()
+    return prefix[: len(prefix) - len(typed)], typed
 
 
 def arrange(cut: Cut, layout: Layout, *, path: Ids = ()) -> list[Ids]:
@@ -103,7 +142,7 @@ def join(runs: Sequence[Ids]) -> NDArray[np.int64]:
 def infill_prompt(
     tokenizer: Tokenizer, prefix: str, suffix: str, *, budget_tokens: int, layout: Layout = "psm"
 ) -> list[int]:
-    """A serving prompt of at most `budget_tokens` ids around the cursor.
+    """A prompt of at most `budget_tokens` ids around the cursor; `inference.windows` has the one of an editor.
 
     What does not fit is left out at the outer ends: the start of the prefix and the end of the suffix, which keeps
     up to a quarter of the room (all that the prefix does not use, if that is more).
@@ -144,15 +183,85 @@ def repository_prompt(
         return infill_prompt(tokenizer, prefix, suffix, budget_tokens=budget_tokens, layout=layout)
     before, after = _around_cursor(tokenizer, prefix, suffix, room)
     room -= len(before) + len(after)
+    context = repository_context(tokenizer, name, files, budget_tokens=len(header) + room)
+    return [*context, FILE_SEP, *prompt([*own_path, *before], after, layout)]
+
+
+def repository_context(
+    tokenizer: Tokenizer, name: str | None, files: Sequence[tuple[str, str]], *, budget_tokens: int
+) -> list[int]:
+    """The files that stand before the one that is written in: the last of them that fit, each whole or not at all.
+
+    Without a name of the repository the files have none either, as in half the training data. What follows is a
+    <file_sep>, and the path if there is a name.
+    """
+    header = [] if name is None else [REPO_NAME, *tokenizer.encode(name)]
+    room = budget_tokens - len(header)
     others: list[list[int]] = []
-    for other_path, text in reversed(files):
-        other = [FILE_SEP, *path_ids(tokenizer, other_path), *tokenizer.encode(text)]
+    for path, text in reversed(files):
+        named = [] if name is None else path_ids(tokenizer, path)
+        other = [FILE_SEP, *named, *tokenizer.encode(text)]
         if len(other) > room:
             break
         room -= len(other)
         others.append(other)
-    context = [token_id for other in reversed(others) for token_id in other]
-    return [*header, *context, FILE_SEP, *prompt([*own_path, *before], after, layout)]
+    return [*header, *(token_id for other in reversed(others) for token_id in other)]
+
+
+def shorten_prompt(ids: Sequence[int], budget_tokens: int) -> list[int]:
+    """A prompt that somebody else put together, in at most `budget_tokens` ids, with its format whole.
+
+    Of an infill other files go first, the oldest before the rest; then the end of the suffix, which keeps up to a
+    quarter of the room; then the start of the prefix. Its three control tokens stay (so that the least is 3 ids). Of
+    any other prompt the beginning goes; the control token that the rest stands behind stays.
+    """
+    if len(ids) <= budget_tokens:
+        return list(ids)
+    places = _infill_places(ids)
+    if places is None:
+        return _without_beginning(ids, max(budget_tokens, 1))
+    begin, after, middle = places
+    runs = ids[begin + 1 : after], ids[after + 1 : middle], ids[middle + 1 :]
+    context = _newest_files(ids[:begin], budget_tokens - sum(map(len, runs)) - (MARKERS - 1))
+    room = max(budget_tokens - len(context) - (MARKERS - 1), 0)
+    prefix, suffix, typed = runs
+    suffix = suffix[: max(room // 4, room - len(prefix) - len(typed))]
+    typed = typed[max(len(typed) - (room - len(suffix)), 0) :]
+    prefix = prefix[max(len(prefix) - (room - len(suffix) - len(typed)), 0) :]
+    return [*context, FIM_PREFIX, *prefix, FIM_SUFFIX, *suffix, FIM_MIDDLE, *typed]
+
+
+def is_infill(ids: Sequence[int]) -> bool:
+    """Whether a prompt that somebody else put together asks for the middle of a text."""
+    return _infill_places(ids) is not None
+
+
+def _infill_places(ids: Sequence[int]) -> tuple[int, int, int] | None:
+    """Where the control tokens of the last infill stand, in the order of either layout; None where there is none."""
+    places = {token: place for place, token in enumerate(ids) if token in (FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE)}
+    found = [places.get(token, -1) for token in (FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE)]
+    return (found[0], found[1], found[2]) if -1 < found[0] < found[1] < found[2] else None
+
+
+def _without_beginning(ids: Sequence[int], budget_tokens: int) -> list[int]:
+    start = len(ids) - budget_tokens
+    control = next((ids[place] for place in range(start, -1, -1) if ids[place] in STOP_TOKENS), None)
+    kept = list(ids[start:])
+    return kept if control is None else [control, *kept[1:]]
+
+
+def _newest_files(context: Sequence[int], room: int) -> list[int]:
+    """What fits of a repository's other files, whole files with their separators; the last separator always."""
+    starts = [place for place, token in enumerate(context) if token in STOP_TOKENS]
+    parts = [list(context[start:end]) for start, end in pairwise([*starts, len(context)])]
+    last = parts.pop() if parts and len(parts[-1]) == 1 else []
+    name = parts.pop(0) if parts and parts[0][0] == REPO_NAME else []
+    room -= len(last)
+    name = name if len(name) <= room else []
+    room -= len(name)
+    while parts and sum(map(len, parts)) > room:
+        parts.pop(0)
+    return [*name, *(token for part in parts for token in part), *last]
 
 
 def path_ids(tokenizer: Tokenizer, path: str) -> list[int]:

@@ -39,9 +39,7 @@ def meet(typing: Any, address: Any, threads: Any) -> Any:
         look, wait, done = (builder.append_basic_block(name) for name in ("look", "wait", "done"))
         builder.branch(look)
         builder.position_at_end(look)
-        builder.cbranch(
-            builder.icmp_signed(">=", builder.load_atomic(place, "acquire", 8), arguments[1]), done, wait
-        )
+        builder.cbranch(builder.icmp_signed(">=", builder.load_atomic(place, "acquire", 8), arguments[1]), done, wait)
         builder.position_at_end(wait)
         seen = builder.add(builder.load(looks), ir.Constant(_I64, 1))
         builder.store(seen, looks)

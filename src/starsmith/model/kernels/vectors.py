@@ -74,7 +74,9 @@ def _total(builder: Any, vector: Value, add: Callable[..., Value]) -> Value:
     while width > 1:
         width //= 2
         halves = [
-            builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(_I32, width), list(range(start, start + width))))
+            builder.shuffle_vector(
+                vector, vector, ir.Constant(ir.VectorType(_I32, width), list(range(start, start + width)))
+            )
             for start in (0, width)
         ]
         vector = add(*halves)
@@ -325,7 +327,9 @@ def _compile(text: str) -> Any:
     module = binding.parse_assembly(text)
     module.verify()
     options = binding.create_pipeline_tuning_options(speed_level=2)
-    binding.create_pass_builder(machine, options).getModulePassManager().run(module, binding.create_pass_builder(machine, options))
+    binding.create_pass_builder(machine, options).getModulePassManager().run(
+        module, binding.create_pass_builder(machine, options)
+    )
     engine = binding.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     return engine

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from starsmith.inference.kernels.arithmetic import gelu, normalize, rotate, softmax, to_bytes
-from starsmith.inference.kernels.threads import (
+from starsmith.model.kernels.arithmetic import gelu, normalize, reordered, rotate, softmax, to_bytes
+from starsmith.model.kernels.threads import (
     byte_at,
     call_6,
     call_7,
@@ -27,7 +27,7 @@ from starsmith.inference.kernels.threads import (
     put_float,
     put_half,
 )
-from starsmith.inference.kernels.vectors import GROUP, MOST, ROWS, SHIFT
+from starsmith.model.kernels.vectors import GROUP, MOST, ROWS, SHIFT
 
 F32, BF16, INT8, W8A8, INT4 = range(5)  # KIND: int8 and int4 are by weight only, w8a8 rounds the activations, too
 KIND, WEIGHTS, SCALES, SUMS, BIAS, OUTPUTS, INPUTS, LOOPS = range(8)
@@ -90,6 +90,13 @@ class Shared(NamedTuple):
     wide: Any  # (M, I)
     logits: Any  # (W, vocabulary)
     counters: Any  # (L + 1, COUNTERS) int64
+    residual_at: int  # addresses of the above
+    middle_at: int
+    heads_at: int
+    attended_at: int
+    wide_at: int
+    logits_at: int
+    counters_at: int
 
 
 class Own(NamedTuple):
@@ -99,9 +106,18 @@ class Own(NamedTuple):
     bytes: Any  # (M, widest) int8
     scales: Any  # (M,) float32
     byte_sums: Any  # (M, widest / GROUP) float32: eight times the sum of each group of bytes
-    sums: Any  # (ROWS * MOST,) float32
-    exact: Any  # (ROWS * MOST,) int32
+    sums: Any  # (ROWS * MOST,) float32, or int32 where the sums are exact
     scores: Any  # (MOST, positions) float32
+    rows_at: int  # addresses and, in bytes, strides of the above
+    row_stride: int
+    bytes_at: int
+    byte_stride: int
+    scales_at: int
+    byte_sums_at: int
+    byte_sum_stride: int
+    sums_at: int
+    scores_at: int
+    score_stride: int
 
 
 @compiled
@@ -109,7 +125,7 @@ def step(thread, threads, shape, model, tokens, shared, own):  # type: ignore[no
     """All of it, by one of the threads."""
     for m in range(thread, shape.rows, threads):
         _embed(model.matrices[-1], tokens.ids[m], shared.residual[m])
-    _meet(shared.counters, shape.layers, COUNTERS - 1, threads)
+    _meet(shared, shape.layers, COUNTERS - 1, threads)
     for layer in range(shape.layers):
         _attention(layer, thread, threads, shape, model, tokens, shared, own)
         _perceptron(layer, threads, shape, model, shared, own)
@@ -117,13 +133,14 @@ def step(thread, threads, shape, model, tokens, shared, own):  # type: ignore[no
     for w in range(tokens.wanted.shape[0]):
         _normalize(shared.residual[tokens.wanted[w]], model.norms[2 * shape.layers], shape.epsilon, own.rows[w])
     _round(head, tokens.wanted.shape[0], shape.hidden, own)
-    _multiply(head, tokens.wanted.shape[0], own, shared.logits, 0, shared.logits, False, shared.counters[shape.layers], 0)
+    counter = shared.counters_at + shape.layers * COUNTERS * 8
+    _multiply(head, tokens.wanted.shape[0], own, shared.logits_at, head[OUTPUTS] * 4, 0, 0, counter)
 
 
 @compiled
-def _meet(counters, layer, place, threads):  # type: ignore[no-untyped-def]
+def _meet(shared, layer, place, threads):  # type: ignore[no-untyped-def]
     if threads > 1:
-        meet(counters.ctypes.data + (layer * COUNTERS + place) * 8, threads)
+        meet(shared.counters_at + (layer * COUNTERS + place) * 8, threads)
 
 
 @compiled
@@ -148,41 +165,44 @@ def _normalize(x, norm, epsilon, out):  # type: ignore[no-untyped-def]
 
 @compiled
 def _attention(layer, thread, threads, shape, model, tokens, shared, own):  # type: ignore[no-untyped-def]
-    first, counters = layer * MATRICES, shared.counters[layer]
+    first, counters = layer * MATRICES, shared.counters_at + layer * COUNTERS * 8
     for m in range(shape.rows):
         _normalize(shared.residual[m], model.norms[2 * layer], shape.epsilon, own.rows[m])
     _round(model.matrices[first], shape.rows, shape.hidden, own)
-    at = 0
+    out, stride = shared.heads_at, (shape.heads + 2 * shape.kv_heads) * shape.head_dim * 4
     for number in range(Q, V + 1):
         matrix = model.matrices[first + number]
-        _multiply(matrix, shape.rows, own, shared.heads, at, shared.heads, False, counters, number)
-        at += matrix[OUTPUTS]
-    _meet(shared.counters, layer, 8, threads)
+        _multiply(matrix, shape.rows, own, out, stride, 0, 0, counters + number * 8)
+        out += matrix[OUTPUTS] * 4
+    _meet(shared, layer, 8, threads)
     _store(layer, thread, threads, shape, model, tokens, shared)
-    _meet(shared.counters, layer, 9, threads)
+    _meet(shared, layer, 9, threads)
     _attend(layer, shape, model, tokens, shared, own, counters)
-    _meet(shared.counters, layer, 10, threads)
+    _meet(shared, layer, 10, threads)
     matrix = model.matrices[first + O]
     for m in range(shape.rows):
         own.rows[m, : shape.heads * shape.head_dim] = shared.attended[m]
     _round(matrix, shape.rows, shape.heads * shape.head_dim, own)
-    _multiply(matrix, shape.rows, own, shared.middle, 0, shared.residual, True, counters, O)
-    _meet(shared.counters, layer, 11, threads)
+    stride = shape.hidden * 4
+    _multiply(matrix, shape.rows, own, shared.middle_at, stride, shared.residual_at, stride, counters + O * 8)
+    _meet(shared, layer, 11, threads)
 
 
 @compiled
 def _perceptron(layer, threads, shape, model, shared, own):  # type: ignore[no-untyped-def]
-    first, counters = layer * MATRICES, shared.counters[layer]
+    first, counters = layer * MATRICES, shared.counters_at + layer * COUNTERS * 8
     for m in range(shape.rows):
         _normalize(shared.middle[m], model.norms[2 * layer + 1], shape.epsilon, own.rows[m])
     _round(model.matrices[first + FC], shape.rows, shape.hidden, own)
-    _multiply(model.matrices[first + FC], shape.rows, own, shared.wide, 0, shared.wide, False, counters, FC)
-    _meet(shared.counters, layer, 12, threads)
+    wide, stride = shape.intermediate * 4, shape.hidden * 4
+    _multiply(model.matrices[first + FC], shape.rows, own, shared.wide_at, wide, 0, 0, counters + FC * 8)
+    _meet(shared, layer, 12, threads)
     for m in range(shape.rows):
         gelu(shared.wide[m], own.rows[m, : shape.intermediate])
     _round(model.matrices[first + PROJ], shape.rows, shape.intermediate, own)
-    _multiply(model.matrices[first + PROJ], shape.rows, own, shared.residual, 0, shared.middle, True, counters, PROJ)
-    _meet(shared.counters, layer, 13, threads)
+    matrix = model.matrices[first + PROJ]
+    _multiply(matrix, shape.rows, own, shared.residual_at, stride, shared.middle_at, stride, counters + PROJ * 8)
+    _meet(shared, layer, 13, threads)
 
 
 @compiled
@@ -202,13 +222,20 @@ def _round(matrix, rows, width, own):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _multiply(matrix, rows, own, out, at, added, adds, counters, number):  # type: ignore[no-untyped-def]
-    """Rows of the thread's times the matrix, into out[:, at:], by portions that threads draw.
+def _multiply(matrix, rows, own, out, out_stride, added, added_stride, counter):  # type: ignore[no-untyped-def]
+    """Rows of the thread's times the matrix, by portions that threads draw.
 
-    added  what to add to the product, of the shape of the product, if `adds`
+    out, out_stride      where the product of the first row goes, and bytes from there to that of the next
+    added, added_stride  what to add to the product, likewise; 0 for nothing
+
+    The inner loops are given numbers alone: an array among the arguments of a call costs as much as the call's work.
     """
-    outputs = matrix[OUTPUTS]
-    counter = counters.ctypes.data + number * 8
+    kind, outputs, width = matrix[KIND], matrix[OUTPUTS], matrix[INPUTS]
+    activations, stride = (own.bytes_at, own.byte_stride) if kind >= W8A8 else (own.rows_at, own.row_stride)
+    row_bytes = width // 2 if kind == INT4 else width * (4 if kind == F32 else 2 if kind == BF16 else 1)
+    weights, scales, weight_sums, bias = matrix[WEIGHTS], matrix[SCALES], matrix[SUMS], matrix[BIAS]
+    group_bytes = width // GROUP * 4
+    sums, token_scales, excess, excess_stride = own.sums_at, own.scales_at, own.byte_sums_at, own.byte_sum_stride
     portions = (outputs + PORTION - 1) // PORTION
     portion = draw(counter)
     while portion < portions:
@@ -216,52 +243,73 @@ def _multiply(matrix, rows, own, out, at, added, adds, counters, number):  # typ
             row = min(start, outputs - ROWS)  # at the end some rows are computed twice, to the same numbers
             for m in range(0, rows, MOST):
                 most = min(MOST, rows - m)
-                _products(matrix, row, m, most, own)
-                _finish(matrix, row, m, most, own, out, at, added, adds)
+                loop, seen = matrix[LOOPS + most - 1], activations + m * stride
+                place, to, add = weights + row * row_bytes, out + m * out_stride + row * 4, 0
+                if added:
+                    add = added + m * added_stride + row * 4
+                if kind == INT4:
+                    row_scales = scales + row * group_bytes
+                    call_8(loop, place, row_bytes, seen, stride, width, sums, row_scales, group_bytes)
+                    tokens, seen = token_scales + m * 4, excess + m * excess_stride
+                    _finish_groups(most, sums, row_scales, group_bytes, tokens, seen, excess_stride)
+                else:
+                    call_6(loop, place, row_bytes, seen, stride, width, sums)
+                    if kind == W8A8:
+                        _finish_bytes(most, sums, scales + row * 4, weight_sums + row * 4, token_scales + m * 4)
+                    elif kind == INT8:
+                        _finish_scaled(most, sums, scales + row * 4)
+                _put(most, sums, bias + row * 4 if bias else 0, add, added_stride, to, out_stride)
         portion = draw(counter)
 
 
 @compiled
-def _products(matrix, row, m, most, own):  # type: ignore[no-untyped-def]
-    """ROWS rows of the matrix times `most` rows of the thread's, into its sums."""
-    kind, k, loop = matrix[KIND], matrix[INPUTS], matrix[LOOPS + most - 1]
-    if kind == W8A8:
-        weights, activations = matrix[WEIGHTS] + row * k, own.bytes[m:].ctypes.data
-        call_6(loop, weights, k, activations, own.bytes.strides[0], k, own.exact.ctypes.data)
-    elif kind == INT4:
-        weights, scales = matrix[WEIGHTS] + row * k // 2, matrix[SCALES] + row * (k // GROUP) * 4
-        activations, sums = own.bytes[m:].ctypes.data, own.sums.ctypes.data
-        call_8(loop, weights, k // 2, activations, own.bytes.strides[0], k, sums, scales, k // GROUP * 4)
-    else:
-        size = 4 if kind == F32 else 2 if kind == BF16 else 1
-        weights, activations = matrix[WEIGHTS] + row * k * size, own.rows[m:].ctypes.data
-        call_6(loop, weights, k * size, activations, own.rows.strides[0], k, own.sums.ctypes.data)
+def _finish_bytes(most, sums, scales, weight_sums, token_scales):  # type: ignore[no-untyped-def]
+    """Exact sums to products, in place."""
+    for i in range(ROWS):
+        excess, scale = np.int32(SHIFT) * integer_at(weight_sums + i * 4), float_at(scales + i * 4)
+        for j in range(most):
+            place = sums + (i * most + j) * 4
+            put_float(place, np.float32(integer_at(place) - excess) * scale * float_at(token_scales + j * 4))
 
 
 @compiled
-def _finish(matrix, row, m, most, own, out, at, added, adds):  # type: ignore[no-untyped-def]
-    """Scales and bias of what `_products` left in the sums."""
-    kind, groups = matrix[KIND], matrix[INPUTS] // GROUP
+def _finish_groups(most, sums, scales, group_bytes, token_scales, excess, excess_stride):  # type: ignore[no-untyped-def]
+    """Sums of unsigned weights to products, in place."""
     for i in range(ROWS):
-        bias = float_at(matrix[BIAS] + (row + i) * 4) if matrix[BIAS] else np.float32(0)
         for j in range(most):
-            if kind == W8A8:
-                exact = own.exact[i * most + j] - np.int32(SHIFT) * integer_at(matrix[SUMS] + (row + i) * 4)
-                value = np.float32(exact) * float_at(matrix[SCALES] + (row + i) * 4) * own.scales[m + j]
-            elif kind == INT4:
-                too_much = np.float32(0)
-                for group in range(groups):
-                    scale = float_at(matrix[SCALES] + ((row + i) * groups + group) * 4)
-                    too_much += own.byte_sums[m + j, group] * scale
-                value = (own.sums[i * most + j] - too_much) * own.scales[m + j]
-            else:
-                value = own.sums[i * most + j]
-                if kind == INT8:
-                    value *= float_at(matrix[SCALES] + (row + i) * 4)
-            value += bias
-            if adds:
-                value += added[m + j, row + i]
-            out[m + j, at + row + i] = value
+            place = sums + (i * most + j) * 4
+            too_much = _products(scales + i * group_bytes, excess + j * excess_stride, group_bytes // 4)
+            put_float(place, (float_at(place) - too_much) * float_at(token_scales + j * 4))
+
+
+@compiled
+def _finish_scaled(most, sums, scales):  # type: ignore[no-untyped-def]
+    """Sums of weights without their scale to products, in place."""
+    for i in range(ROWS):
+        scale = float_at(scales + i * 4)
+        for j in range(most):
+            put_float(sums + (i * most + j) * 4, float_at(sums + (i * most + j) * 4) * scale)
+
+
+@compiled
+def _put(most, sums, bias, added, added_stride, out, out_stride):  # type: ignore[no-untyped-def]
+    """Products with what is added to them, to where they go."""
+    for i in range(ROWS):
+        more = float_at(bias + i * 4) if bias else np.float32(0)
+        for j in range(most):
+            value = float_at(sums + (i * most + j) * 4) + more
+            if added:
+                value += float_at(added + j * added_stride + i * 4)
+            put_float(out + j * out_stride + i * 4, value)
+
+
+@reordered
+def _products(one, other, count):  # type: ignore[no-untyped-def]
+    """The sum of the products of the float32 at two addresses."""
+    total = np.float32(0)
+    for i in range(count):
+        total += float_at(one + i * 4) * float_at(other + i * 4)
+    return total
 
 
 @compiled
@@ -291,7 +339,7 @@ def _attend(layer, shape, model, tokens, shared, own, counters):  # type: ignore
     together = shape.heads // shape.kv_heads
     portions = (together + MOST - 1) // MOST
     tasks = shape.rows * shape.kv_heads * portions
-    counter = counters.ctypes.data + 7 * 8
+    counter = counters + 7 * 8
     task = draw(counter)
     while task < tasks:
         m, rest = task // (shape.kv_heads * portions), task % (shape.kv_heads * portions)
@@ -307,7 +355,7 @@ def _attend_heads(layer, m, group, head, most, shape, model, tokens, shared, own
     position = tokens.positions[m]
     first = max(position + 1 - shape.window, 0)
     base = (layer * shape.kv_heads + group) * shape.pool_blocks
-    queries = shared.heads.ctypes.data + m * shared.heads.strides[0] + head * width * 4
+    queries = shared.heads_at + (m * (shape.heads + 2 * shape.kv_heads) + head) * width * 4
     factor = np.float32(1.0 / np.sqrt(width))
     start = first // block_tokens * block_tokens  # of the first block that is looked at
     for begin in range(start, position + 1, block_tokens):
@@ -316,8 +364,7 @@ def _attend_heads(layer, m, group, head, most, shape, model, tokens, shared, own
         for offset in range(0, block_tokens, ROWS):
             if begin + offset <= position:
                 address = keys + offset * width * size
-                sums = own.sums.ctypes.data
-                call_6(model.score_loops[most - 1], address, width * size, queries, width * 4, width, sums)
+                call_6(model.score_loops[most - 1], address, width * size, queries, width * 4, width, own.sums_at)
                 for i in range(ROWS):
                     for j in range(most):
                         own.scores[j, begin - start + offset + i] = own.sums[i * most + j] * factor
@@ -329,10 +376,10 @@ def _attend_heads(layer, m, group, head, most, shape, model, tokens, shared, own
         for i in range(hidden, seen):
             own.scores[j, i] /= total
         shared.attended[m, (head + j) * width : (head + j + 1) * width] = np.float32(0)
-    out = shared.attended.ctypes.data + m * shared.attended.strides[0] + head * width * 4
+    out = shared.attended_at + (m * shape.heads + head) * width * 4
     for begin in range(start, position + 1, block_tokens):
         block = base + tokens.tables[tokens.starts[m] + begin // block_tokens]
         values = model.values + block * block_tokens * width * size
-        weights = own.scores.ctypes.data + (begin - start) * 4
+        weights = own.scores_at + (begin - start) * 4
         count = min(block_tokens, position + 1 - begin)
-        call_7(model.mix_loops[most - 1], values, weights, own.scores.strides[0], count, out, width * 4, width)
+        call_7(model.mix_loops[most - 1], values, weights, own.score_stride, count, out, width * 4, width)

@@ -7,7 +7,7 @@ takes Python's literals for float64, which is why constants have names here.
 import numpy as np
 from numba import njit
 
-from starsmith.inference.kernels.threads import as_bits, from_bits
+from starsmith.model.kernels.threads import as_bits, from_bits
 
 ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
 LOG2_E, LN_2_HIGH, LN_2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)

@@ -1,0 +1,1 @@
+"""Models that others run, behind `TextEngine`: one thin adapter a file, and what spreads requests over several."""
