@@ -15,7 +15,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from starsmith.inference.completion import Completer
 from starsmith.inference.engine import GeneratedToken, GenerationRequest, SamplingParams, never
 from starsmith.serving.app import create_app
-from starsmith.serving.service import ModelCard, Service
+from starsmith.serving.cards import ModelCard
+from starsmith.serving.service import Service
 from starsmith.serving.worker import Worker
 from starsmith.tokenizer.bpe import END_OF_TEXT, SPECIAL_TOKENS, Tokenizer
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train the starter model, which is shipped as `src/starsmith/data/starter`, by the project's own stages.
 
-    tools/make_starter.py --out runs/starter          train, measure and say what came of it (hours)
+    tools/make_starter.py --out runs/starter          train and measure (two hours)
     tools/make_starter.py --out runs/starter --ship   the same, and put it into the package
 
 Trained on: the standard library of the running Python and the Python packages installed beside it, each as a wheel that
@@ -13,7 +13,6 @@ Interrupted, the same command goes on.
 """
 
 import argparse
-import json
 import shutil
 import tempfile
 import zipfile
@@ -22,17 +21,20 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from starsmith.cli import checkpoints
 from starsmith.cli.options import STAGES
 from starsmith.cli.run import run_stages
-from starsmith.core import artifact
 from starsmith.core.config import load_recipe
 from starsmith.core.console import note
-from starsmith.core.records import read_files
+from starsmith.core.errors import StarsmithError
+from starsmith.core.records import TRAIN, read_files
 from starsmith.corpus.sources import Source, open_source, standard_library
-from starsmith.model import checkpoint
+from starsmith.provenance.papers import about
+from starsmith.provenance.papers import export as papers
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = ROOT / "recipes" / "starter.toml"
+RECIPE, ABOUT = ROOT / "recipes" / "starter.toml", ROOT / "tools" / "starter.toml"
 SHIPPED = ROOT / "src" / "starsmith" / "data" / "starter"
 LARGEST_BYTES = 12_000_000  # of the shipped directory
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member: the same packages give the same wheels
@@ -54,6 +56,32 @@ def main() -> None:
         ship(arguments.out)
 
 
+def ship(runs: Path) -> None:
+    """Put the model into the package: its weights as bfloat16, its card and its data's, and a list of all its files."""
+    said = about.load(ABOUT)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "starter"
+        checkpoints.export(runs / "model", "safetensors", "bf16", place, about=said, use_restrictions=None)
+        papers.export(runs / "corpus", "dataset-card", place / "DATA.md", about=said, use_restrictions=None)
+        rows = [
+            {
+                "repository": file.repository,
+                "commit": file.commit,
+                "path": file.path,
+                "license": file.license,
+                "swhid": file.swhid,
+            }
+            for file in read_files(runs / "corpus", split=TRAIN)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), place / "training-files.parquet", compression="zstd")
+        size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+        if size > LARGEST_BYTES:
+            raise StarsmithError(f"the starter has {size:,} bytes, at most {LARGEST_BYTES:,}", hint="make it smaller")
+        shutil.rmtree(SHIPPED, ignore_errors=True)
+        shutil.copytree(place, SHIPPED)
+    note(f"{SHIPPED}: {size:,} bytes, {len(rows):,} training files")
+
+
 def _sources(folder: Path) -> list[Source]:
     wheels = [_packed(found, folder) for found in _distributions()]
     return [standard_library(), *(open_source(wheel) for wheel in wheels if wheel is not None)]
@@ -71,7 +99,7 @@ def _packed(distribution: metadata.Distribution, folder: Path) -> Path | None:
     if not any(file.suffix == ".py" for file in files):
         return None
     wheel = folder / f"{distribution.metadata['Name']}-{distribution.version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(wheel, "w") as archive:
         for file in files:
             place = Path(str(file.locate()))
             if place.is_file():

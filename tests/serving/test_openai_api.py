@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 from scripted import FIB, MODEL, ScriptedEngine, make_service, tiny_tokenizer
 from starsmith.core.errors import EngineError
 from starsmith.serving.app import create_app
+from starsmith.serving.clients import Client, digest_of
 from starsmith.tokenizer.bpe import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, SPECIAL_TOKENS
 
 
@@ -232,6 +233,66 @@ def test_a_plain_question_is_asked_again_each_time_and_ends_no_other() -> None:
         complete(engine, prompt="x = ", suffix="\n", temperature=0)
 
     assert engine.sessions == [None, None]
+
+
+def test_what_is_typed_for_a_user_is_a_session_and_what_programs_ask_is_none() -> None:
+    engine = ScriptedEngine()
+    client = client_of(engine)
+    typed = {"prompt": "x = ", "suffix": "\n", "max_tokens": 4}
+
+    for body in (
+        {**typed, "user": "ann"},
+        {**typed, "user": "ann", "prompt": "x = y"},
+        {**typed, "user": "bob"},
+        typed,
+        {**typed, "user": "ann", "n": 2},
+        {**typed, "user": "ann", "prompt": ["x = "]},
+        {"prompt": "x = ", "user": "ann"},
+    ):
+        assert client.post("/v1/completions", json=body).status_code == 200
+
+    ann, again, bob, *nobody = engine.sessions
+    assert ann == again is not None
+    assert bob not in (None, ann)
+    assert nobody == [None] * 5
+
+
+def test_users_who_share_a_clients_token_do_not_end_each_others_requests() -> None:
+    engine = ScriptedEngine()
+    client = client_of(engine, clients={digest_of("key"): Client(name="gateway")})
+
+    for user in ("ann", "bob"):
+        body = {"prompt": "x", "suffix": "y", "user": user}
+        client.post("/v1/completions", json=body, headers={"Authorization": "Bearer key"})
+
+    assert len(set(engine.sessions)) == 2
+
+
+def test_a_user_who_types_a_suggestion_gets_the_rest_without_a_call_of_the_model() -> None:
+    engine = ScriptedEngine()
+    client = client_of(engine)
+
+    def ask(typed: int) -> Any:
+        body = {"prompt": "x = " + FIB[:typed], "suffix": "\n", "user": "ann", "temperature": 0, "max_tokens": 64}
+        return client.post("/v1/completions", json=body).json()
+
+    first, rest = ask(0), ask(7)
+
+    assert (first["choices"][0]["text"], rest["choices"][0]["text"]) == (FIB, FIB[7:])
+    assert len(engine.prompts) == 1
+    usage = rest["usage"]
+    assert usage["completion_tokens"] == 0
+    assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"]
+
+
+def test_an_engine_that_does_not_tell_what_it_had_read_before_is_not_said_to_have_read_none() -> None:
+    assert "prompt_tokens_details" not in complete(prompt="x")["usage"]
+
+
+def test_a_user_of_endless_length_is_refused() -> None:
+    response = client_of().post("/v1/completions", json={"prompt": "x", "suffix": "y", "user": "u" * 1000})
+
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "user")
 
 
 def test_penalties_and_best_of_at_their_defaults_pass() -> None:

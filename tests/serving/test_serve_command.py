@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from starsmith.cli.serve import complete, listen, permissive, serve, split_at
+from starsmith.cli.serve import WEIGHTS, complete, listen, permissive, serve, split_at
 from starsmith.core import artifact
-from starsmith.core.errors import InputError, StarsmithError
+from starsmith.core.errors import ConfigError, InputError, StarsmithError
 from starsmith.provenance.completion_log import FIRST
+from upstreams import TEXT as UPSTREAMS_TEXT
+from upstreams import upstream
 
 TEXT = "def f():\r\n    return 1\n\nπ = 3"
 
@@ -95,6 +97,59 @@ def test_options_that_cannot_be_kept_are_told_before_a_model_is_loaded(options: 
 
     assert isinstance(result.exception, StarsmithError)
     assert told in result.exception.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["http://gpu1:8000/v1", "--weights", "int8"], "--weights are for a model's directory"),
+        (["a.gguf", "--kv-tokens", "100"], "--kv-tokens are for a model's directory"),
+        (["http://gpu1/v1", "--repository", "src", "--kv-tokens", "9"], "--kv-tokens and --repository are for"),
+        (["runs/model", "http://gpu1:8000/v1"], "must be .gguf files or addresses"),
+        (["runs/model", "runs/other"], "must be .gguf files or addresses"),
+        (["gpu1:8000"], "write http://gpu1:8000"),
+        (["gpu1:8000/v1"], "write http://gpu1:8000/v1"),
+        (["runs/model", "--weights", "int3"], "is not one of"),
+        (["runs/model", "--kv-tokens", "0"], "is not in the range"),
+    ],
+)
+def test_what_does_not_go_together_is_a_usage_error(arguments: list[str], told: str) -> None:
+    result = CliRunner().invoke(serve, [*arguments, "--port", "0"])
+
+    assert result.exit_code == 2
+    assert told in " ".join(result.output.split())
+
+
+def test_a_setting_behind_the_address_that_does_not_exist_is_an_error_that_names_one() -> None:
+    result = CliRunner().invoke(serve, ["http://127.0.0.1:1/v1#modle=x", "--port", "0"])
+
+    assert isinstance(result.exception, ConfigError)
+    assert "'model'" in result.exception.hint
+
+
+def test_the_forms_of_weights_in_the_help_are_those_that_there_are() -> None:
+    from starsmith.inference import loading
+
+    assert WEIGHTS == loading.WEIGHTS
+
+
+def test_a_completion_by_an_upstream_is_printed_without_figures_that_nobody_told(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("x = \n")
+
+    with upstream() as server:
+        place = [server.url, "--file", file, "--line", 1, "--column", 5]
+        shown, machine = run_complete(*place), run_complete(*place, "--json")
+
+    assert shown.exit_code == 0, shown.output
+    answer = json.loads(machine.stdout)
+    assert shown.stdout.startswith("".join(UPSTREAMS_TEXT))
+    assert "\n\nended by stop\n" in shown.stdout
+    assert (answer["text"], answer["prompt_tokens"], answer["completion_tokens"]) == (
+        "".join(UPSTREAMS_TEXT),
+        None,
+        None,
+    )
 
 
 def test_texts_are_kept_only_in_a_log() -> None:

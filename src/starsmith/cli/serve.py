@@ -1,25 +1,35 @@
 """`starsmith serve` and `starsmith complete`."""
 
 import json
+import re
 import socket
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from starsmith.cli.options import DIRECTORY, FILE
 
 if TYPE_CHECKING:
+    from starsmith.inference.loading import Weights
     from starsmith.provenance.completion_log import CompletionLog
     from starsmith.serving.attribution import Policy
+    from starsmith.serving.cards import ModelCard
+    from starsmith.serving.opening import Loading
     from starsmith.serving.service import Finished, Service
 
-POLICIES = ("off", "annotate", "block", "block-nonpermissive")  # of serving.attribution, which help need not load
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Of serving.attribution and of inference.loading, which help need not load.
+POLICIES = ("off", "annotate", "block", "block-nonpermissive")
+WEIGHTS = ("auto", "float32", "bfloat16", "w8a8", "int8", "int4")
+LOOKS_LIKE_SERVER = re.compile(r"[\w.-]+:\d+(/.*)?")
 
 index_option = click.option(
-    "--index", type=DIRECTORY, help="Fingerprint index; by default the one beside MODEL of the same corpus."
+    "--index", type=DIRECTORY, help="Fingerprint index; by default the one beside a model of the same corpus."
 )
 attribution_option = click.option(
     "--attribution",
@@ -28,8 +38,25 @@ attribution_option = click.option(
 )
 
 
+def engine_options(command: Command) -> Command:
+    """Add what sets up our own engine."""
+    command = click.option(
+        "--kv-tokens",
+        type=click.IntRange(1),
+        help="Remember the keys and values of so many tokens; by default of two contexts.",
+    )(command)
+    return click.option(
+        "--weights",
+        type=click.Choice(WEIGHTS),
+        default="auto",
+        show_default=True,
+        help="Form in which the weights are computed; auto: as they are stored.",
+    )(command)
+
+
 @click.command()
-@click.argument("model", type=DIRECTORY)
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@engine_options
 @index_option
 @attribution_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -43,7 +70,9 @@ attribution_option = click.option(
 )
 @click.option("--log-text", is_flag=True, help="Have the log keep prompts and completions, and not only their sha256.")
 def serve(
-    model: Path,
+    targets: tuple[str, ...],
+    weights: "Weights",
+    kv_tokens: int | None,
     index: Path | None,
     attribution: "Policy | None",
     host: str,
@@ -55,24 +84,23 @@ def serve(
     repositories: tuple[Path, ...],
     log_text: bool,
 ) -> None:
-    """Serve MODEL to editors, SDKs and browsers."""
+    """Serve a model to editors, SDKs and browsers.
+
+    TARGET is a model's directory, a .gguf file (llama.cpp), or the address of a server that speaks OpenAI's
+    completions: http://HOST:PORT/v1. Several addresses share the work. Without one, the starter model is served.
+    """
     from starsmith.provenance.completion_log import CompletionLog
     from starsmith.serving.clients import read_clients
-    from starsmith.serving.service import open_service
+    from starsmith.serving.opening import Loading
 
     check_options(token, log, log_text=log_text)
+    loading = Loading(weights=weights, kv_tokens=kv_tokens, repositories=repositories)
+    model = directory_of(targets, loading)
     clients = read_clients(tokens) if tokens else {}
     with listen(host, port) as listener, ExitStack() as stack:
         opened = stack.enter_context(closing(CompletionLog.open(log))) if log else None
-        index = choose_index(model, index)
-        service = open_service(
-            model,
-            index=index,
-            model_id=model_id,
-            policy=attribution,
-            permissive=permissive,
-            repositories=repositories,
-        )
+        service = open_targets(targets, model, index=index, model_id=model_id, policy=attribution, loading=loading)
+        stack.enter_context(closing(service))
         service = service.guarded(token=token, clients=clients, log=opened, log_text=log_text)
         answer(service, listener, host)
 
@@ -96,38 +124,91 @@ def answer(service: "Service", listener: socket.socket, host: str) -> None:
 
 
 @click.command()
-@click.argument("model", type=DIRECTORY)
+@click.argument("target", required=False, metavar="[MODEL]")
 @click.option("--file", "file", type=DIRECTORY, required=True, help="Source file to complete in.")
 @click.option("--line", type=click.IntRange(1), required=True, help="Line of the cursor; the first is 1.")
 @click.option("--column", type=click.IntRange(1), required=True, help="Column, in characters; before the first is 1.")
 @click.option("--max-tokens", type=click.IntRange(1), default=64, show_default=True, help="End after so many.")
+@engine_options
 @index_option
 @attribution_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def complete(
-    model: Path,
+    target: str | None,
     file: Path,
     line: int,
     column: int,
     max_tokens: int,
+    weights: "Weights",
+    kv_tokens: int | None,
     index: Path | None,
     attribution: "Policy | None",
     as_json: bool,
 ) -> None:
-    """Complete one place in a file. Lines and columns count from 1."""
+    """Complete one place in a file. Lines and columns count from 1. MODEL is what `starsmith serve` takes."""
     from starsmith.inference.engine import never
+    from starsmith.serving.opening import Loading
     from starsmith.serving.prompt import editor_request, language_of
-    from starsmith.serving.service import Job, open_service
+    from starsmith.serving.service import Job
 
     prefix, suffix = split_at(read_text(file), line, column, where=str(file))
+    loading = Loading(weights=weights, kv_tokens=kv_tokens)
+    targets = () if target is None else (target,)
+    model = directory_of(targets, loading)
+    service = open_targets(targets, model, index=index, model_id=None, policy=attribution, loading=loading)
+    with closing(service):
+        request = editor_request(prefix, suffix, language=language_of(file.name), max_tokens=max_tokens)
+        (finished,) = service.complete([Job(0, request, before=prefix)], never)
+        if as_json:
+            click.echo(json.dumps(to_json(finished, service), ensure_ascii=False))
+        else:
+            show(finished)
+
+
+def directory_of(targets: Sequence[str], loading: "Loading") -> Path | None:
+    """The model directory to serve, the starter model where nothing is named; None: the targets are backends."""
+    from starsmith.inference.backends.targets import is_backend
+    from starsmith.serving.starter import starter_directory
+
+    backends = [target for target in targets if is_backend(target)]
+    if not backends and len(targets) <= 1:
+        check_directory(targets)
+        return Path(targets[0]) if targets else starter_directory()
+    if len(backends) < len(targets):
+        raise click.UsageError("several TARGETs must be .gguf files or addresses: http://HOST:PORT/v1")
+    given = {
+        "--weights": loading.weights != "auto",
+        "--kv-tokens": loading.kv_tokens,
+        "--repository": loading.repositories,
+    }
+    if ours := [name for name, value in given.items() if value]:
+        raise click.UsageError(f"{' and '.join(ours)} are for a model's directory: {backends[0]} sees to that itself")
+    return None
+
+
+def check_directory(targets: Sequence[str]) -> None:
+    """Refuse an address without its scheme, which would be looked for on the disk."""
+    for target in targets:
+        if LOOKS_LIKE_SERVER.fullmatch(target) and not Path(target).exists():
+            raise click.UsageError(f"{target} does not exist; if it is an address, write http://{target}")
+
+
+def open_targets(
+    targets: Sequence[str],
+    model: Path | None,
+    *,
+    index: Path | None,
+    model_id: str | None,
+    policy: "Policy | None",
+    loading: "Loading",
+) -> "Service":
+    """Open the model directory or, where there is none, the backends."""
+    from starsmith.serving.opening import open_backend_service, open_service
+
+    if model is None:
+        return open_backend_service(targets, index=index, model_id=model_id, policy=policy, permissive=permissive)
     index = choose_index(model, index)
-    service = open_service(model, index=index, model_id=None, policy=attribution, permissive=permissive)
-    request = editor_request(prefix, suffix, language=language_of(file.name), max_tokens=max_tokens)
-    (finished,) = service.complete([Job(0, request, before=prefix)], never)
-    if as_json:
-        click.echo(json.dumps(to_json(finished, service), ensure_ascii=False))
-    else:
-        show(finished)
+    return open_service(model, index=index, model_id=model_id, policy=policy, permissive=permissive, loading=loading)
 
 
 @lru_cache(maxsize=4096)
@@ -151,7 +232,7 @@ def check_options(token: str | None, log: Path | None, *, log_text: bool) -> Non
 def choose_index(model: Path, index: Path | None) -> Path | None:
     """The given index, or the one that belongs to the model, and a word about it."""
     from starsmith.core.console import note
-    from starsmith.serving.service import find_index
+    from starsmith.serving.cards import find_index
 
     if index is None and (index := find_index(model)) is not None:
         note(f"using {index}, the index of the corpus this model was trained on")
@@ -183,7 +264,7 @@ def welcome(service: "Service", url: str) -> str:
     key = "a token of the file" if service.clients else "the token you gave" if service.token else "any"
     card = service.card
     lines = [
-        f"{card.id}: {card.parameters:,} parameters, {_attribution(service)}",
+        f"{card.id}: {', '.join([*_about(card), _attribution(service)])}",
         *(f"  withdrawn            {taint}" for taint in [service.taints.header()] if taint),
         f"  page for people      {url}/",
         f"  Tabby plugins        endpoint {url}",
@@ -192,6 +273,12 @@ def welcome(service: "Service", url: str) -> str:
         "press Ctrl-C to stop",
     ]
     return "\n".join(lines)
+
+
+def _about(card: "ModelCard") -> list[str]:
+    """The size and the backend, as far as they are known."""
+    size = [] if card.parameters is None else [f"{card.parameters:,} parameters"]
+    return [*size, *([] if card.backend is None else [f"by {card.backend}"])]
 
 
 def _attribution(service: "Service") -> str:
@@ -251,10 +338,15 @@ def to_json(finished: "Finished", service: "Service") -> dict[str, Any]:
     return {
         "text": finished.text,
         "finish_reason": finished.finish_reason,
-        "prompt_tokens": finished.prompt_tokens,
-        "completion_tokens": len(finished.tokens),
+        "prompt_tokens": finished.usage.prompt_tokens if finished.usage else None,
+        "completion_tokens": tokens_written(finished),
         "starsmith": provenance_json(finished.attribution, service),
     }
+
+
+def tokens_written(finished: "Finished") -> int | None:
+    """How long a completion is; None where a backend told neither a count nor the tokens."""
+    return finished.usage.completion_tokens if finished.usage else len(finished.tokens) or None
 
 
 def show(finished: "Finished") -> None:
@@ -263,7 +355,9 @@ def show(finished: "Finished") -> None:
 
     found = finished.attribution
     click.echo(finished.text)
-    click.echo(f"\n{len(finished.tokens)} tokens, ended by {finished.finish_reason}")
+    count = tokens_written(finished)
+    size = "" if count is None else f"{count} tokens, "
+    click.echo(f"\n{size}ended by {finished.finish_reason}")
     if found is None:
         click.echo("sources: not looked for; give --index DIR")
     elif not found.findings:

@@ -56,6 +56,7 @@ class CompletionChunk:
     tokens: tuple[GeneratedToken, ...] = ()  # none where the text is remembered
     finish_reason: FinishReason | None = None
     prompt_tokens: int = field(default=0, kw_only=True)
+    cached_tokens: int | None = field(default=None, kw_only=True, compare=False)  # see `Completion`
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Completion:
     finish_reason: FinishReason
     tokens: tuple[GeneratedToken, ...]
     prompt_tokens: int
+    # Of the prompt, not computed again; None: nobody told, as where nothing was written.
+    cached_tokens: int | None = field(default=None, kw_only=True, compare=False)
 
     @property
     def completion_tokens(self) -> int:
@@ -108,10 +111,15 @@ class Completer:
     def complete(self, request: CompletionRequest, cancelled: Callable[[], bool] = never) -> Completion:
         """The whole completion at once."""
         chunks = list(self.stream(request, cancelled))
-        reason = chunks[-1].finish_reason
-        assert reason is not None
-        tokens = tuple(token for chunk in chunks for token in chunk.tokens)
-        return Completion("".join(chunk.text for chunk in chunks), reason, tokens, chunks[-1].prompt_tokens)
+        last = chunks[-1]
+        assert last.finish_reason is not None
+        return Completion(
+            "".join(chunk.text for chunk in chunks),
+            last.finish_reason,
+            tuple(token for chunk in chunks for token in chunk.tokens),
+            last.prompt_tokens,
+            cached_tokens=last.cached_tokens,
+        )
 
     def stream(self, request: CompletionRequest, cancelled: Callable[[], bool] = never) -> Iterator[CompletionChunk]:
         """The completion as it comes; text is held back while it may still be cut, or is part of a character."""
@@ -120,7 +128,7 @@ class Completer:
         self.counts["completions"] += 1
         if (rest := self._rest(request, place)) is not None:
             self.counts["typed_along"] += 1
-            yield CompletionChunk(rest.text, (), rest.ended, prompt_tokens=len(prompt))
+            yield CompletionChunk(rest.text, (), rest.ended, prompt_tokens=len(prompt), cached_tokens=len(prompt))
             return
         written, ended = "", None
         try:
@@ -198,25 +206,31 @@ class Completer:
         decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
         held, count, size = "", 0, len(prompt)
         pending: list[GeneratedToken] = []
+        cached: int | None = None
+
+        def chunk(text: str, reason: FinishReason | None) -> CompletionChunk:
+            return CompletionChunk(text, tuple(pending), reason, prompt_tokens=size, cached_tokens=cached)
+
         for token in self.engine.generate(asked, cancelled):
+            cached = token.cached_tokens if count == 0 else cached
             count += 1
             is_padding = token.id >= self.tokenizer.vocab_size  # of the embedding, which nothing was trained to write
             if not is_padding:
                 pending.append(token)
             if is_padding or token.id in params.stop_tokens:
-                yield CompletionChunk(held + decode(b"", final=True), tuple(pending), "stop", prompt_tokens=size)
+                yield chunk(held + decode(b"", final=True), "stop")
                 return
             held += decode(self.tokenizer.decode_bytes([token.id]))
             if (end := _first_stop(held, request.stop)) is not None:
-                yield CompletionChunk(held[:end], tuple(pending), "stop", prompt_tokens=size)
+                yield chunk(held[:end], "stop")
                 return
             safe = len(held) - _possible_stop(held, request.stop)
             if safe:
-                yield CompletionChunk(held[:safe], tuple(pending), None, prompt_tokens=size)
+                yield chunk(held[:safe], None)
                 held, pending = held[safe:], []
         finished = count >= params.max_tokens or size + count >= self.engine.context_tokens
         reason: FinishReason = "length" if finished else "cancelled"  # by its client, or by a newer request
-        yield CompletionChunk(held + decode(b"", final=True), tuple(pending), reason, prompt_tokens=size)
+        yield chunk(held + decode(b"", final=True), reason)
 
 
 def _place(request: CompletionRequest) -> Place | None:

@@ -43,6 +43,8 @@ class GeneratedToken:
     id: int
     logprob: float | None = None  # natural logarithm, under the unmodified distribution
     top_logprobs: tuple[tuple[int, float], ...] = ()
+    # Of the prompt, not computed again: told with a request's first token. How it came, and no part of what it is.
+    cached_tokens: int | None = field(default=None, compare=False, kw_only=True)
 
 
 class Drafter(Protocol):

@@ -7,7 +7,7 @@ nor the text of a seed depends on them.
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -80,6 +80,7 @@ class Generation(Request):
     end: int
     vocab_size: int
     drafter: Drafter | None = None
+    begun: bool = False  # something was written
     guessing: DraftLength = field(default_factory=DraftLength)
     proposed: int = 0
     accepted: int = 0
@@ -113,6 +114,8 @@ class Generation(Request):
             self.ids.append(tokens[-1].id)
             if tokens[-1].id != guess or guess in self.params.stop_tokens:
                 break
+        if tokens and not self.begun:
+            tokens[0], self.begun = replace(tokens[0], cached_tokens=self.reused), True
         self._learn(len(work.draft), max(len(tokens) - 1, 0))
         self.put(tokens)
         return len(self.ids) >= self.end or self.ids[-1] in self.params.stop_tokens

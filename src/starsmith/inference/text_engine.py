@@ -77,6 +77,7 @@ def join(chunks: Iterable[TextChunk]) -> TextCompletion:
         last.finish_reason,
         tuple(token for part in parts for token in part.tokens),
         last.usage.prompt_tokens if last.usage else 0,
+        cached_tokens=last.usage.cached_tokens if last.usage else None,
         text_tokens=tuple(token for part in parts for token in part.text_tokens),
         usage=last.usage,
     )

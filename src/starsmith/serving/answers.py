@@ -4,18 +4,15 @@ Every choice carries `starsmith`: the model that wrote it and, where attribution
 corpus. The headers of an answer have the sum of that.
 """
 
-import codecs
-import itertools
 import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from starsmith.inference.engine import GeneratedToken
+from starsmith.inference.text_engine import Usage
 from starsmith.serving.attribution import Attribution, count_kinds
-from starsmith.serving.service import Asker, Finished, ModelCard, Piece, Service
-from starsmith.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
-from starsmith.tokenizer.fim import STOP_TOKENS
+from starsmith.serving.cards import ModelCard
+from starsmith.serving.service import Asker, Finished, Piece, Service
 
 # Values are dictionaries as RFC 9651 has them, so that proxies and logs can read them: policy=block, source=1, ...
 ATTRIBUTION_HEADER = "X-Starsmith-Attribution"
@@ -83,62 +80,16 @@ def provenance_headers(
     return headers
 
 
-def usage_json(prompt_tokens: int, completion_tokens: int) -> dict[str, int]:
-    """OpenAI's account of an answer."""
-    return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    }
+def usage_json(usages: Sequence[Usage | None]) -> dict[str, Any] | None:
+    """OpenAI's account of all choices of an answer; None where a backend did not count one of them.
 
-
-def usage_of(answers: Sequence[Finished]) -> dict[str, int]:
-    """The account of all choices; a prompt that several choices share counts for each."""
-    return usage_json(sum(done.prompt_tokens for done in answers), sum(len(done.tokens) for done in answers))
-
-
-def logprobs_json(
-    tokenizer: Tokenizer, tokens: Sequence[GeneratedToken], *, start: int = 0, length: int | None = None
-) -> dict[str, Any]:
-    """OpenAI's four parallel lists, for tokens that the model wrote.
-
-    start   offset of the first token in the choice's text
-    length  characters that the client gets; tokens behind them belong to a stop string, and are left out
+    A prompt that several choices share counts for each.
     """
-    written = list(itertools.takewhile(lambda token: token.id not in STOP_TOKENS, tokens))
-    offsets = _offsets([tokenizer.decode_bytes([token.id]) for token in written])
-    shown = [pair for pair in zip(written, offsets, strict=True) if length is None or pair[1] < length]
-    return {
-        "tokens": [tokenizer.decode([token.id]) for token, _ in shown],
-        "token_logprobs": [token.logprob for token, _ in shown],
-        "top_logprobs": [
-            {text_of(tokenizer, [other]): value for other, value in token.top_logprobs} for token, _ in shown
-        ],
-        "text_offset": [start + offset for _, offset in shown],
-    }
-
-
-def echo_logprobs_json(tokenizer: Tokenizer, tokens: Sequence[GeneratedToken]) -> dict[str, Any]:
-    """The same four lists for an echoed prompt, whose control tokens show; its alternatives are not known."""
-    return {
-        "tokens": [text_of(tokenizer, [token.id]) for token in tokens],
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [None] * len(tokens),
-        "text_offset": _offsets([_named_bytes(tokenizer, token.id) for token in tokens]),
-    }
-
-
-def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """The text of ids, control tokens by their names."""
-    return b"".join(_named_bytes(tokenizer, token) for token in ids).decode("utf-8", errors="replace")
-
-
-def _named_bytes(tokenizer: Tokenizer, token: int) -> bytes:
-    return SPECIAL_TOKENS[token].encode() if token < len(SPECIAL_TOKENS) else tokenizer.decode_bytes([token])
-
-
-def _offsets(pieces: Sequence[bytes]) -> list[int]:
-    """How many whole characters stand before each piece."""
-    decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
-    lengths = [len(decode(piece)) for piece in pieces]
-    return list(itertools.accumulate(lengths, initial=0))[: len(pieces)]
+    counted = [usage for usage in usages if usage is not None]
+    if len(counted) < len(usages):
+        return None
+    read = sum(usage.prompt_tokens for usage in counted)
+    written = sum(usage.completion_tokens for usage in counted)
+    cached = [usage.cached_tokens for usage in counted if usage.cached_tokens is not None]
+    details = {"prompt_tokens_details": {"cached_tokens": sum(cached)}} if len(cached) == len(counted) else {}
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written, **details}

@@ -3,6 +3,7 @@
 400 the request is wrong · 401 no token · 403 foreign host · 404 no such model or route · 413 too large · 503 try later
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from starsmith.core.errors import EngineError, InputError, StarsmithError
+from starsmith.inference.backends.errors import UpstreamError
 
 HUNG_UP = 499  # nginx's status for a client that closed the connection; nobody receives it
 
@@ -45,13 +47,23 @@ def from_exception(error: Exception) -> ApiError:
         return error
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), headers=error.headers)
-    if isinstance(error, InputError):  # the one input that an engine refuses is a prompt that fills the context
+    if isinstance(error, InputError):  # the one input that our engine refuses is a prompt that fills the context
         return ApiError(400, error.message, param="prompt", code="context_length_exceeded")
     if isinstance(error, EngineError):
-        return ApiError(503, error.message, code="engine_failed")
+        return _from_engine(error)
     if isinstance(error, StarsmithError):
         return ApiError(400, error.message)
     return ApiError(500, f"a bug in the server: {type(error).__name__}; its log has the traceback")
+
+
+def _from_engine(error: EngineError) -> ApiError:
+    """The hint goes along: who reads the answer may know who runs the server, whose log does not have it."""
+    told = f"{error.message} ({error.hint})" if error.hint else error.message
+    if not isinstance(error, UpstreamError):
+        return ApiError(503, told, code="engine_failed")
+    wait_s = error.retry_after_s
+    headers = {} if wait_s is None else {"Retry-After": str(max(math.ceil(wait_s), 1))}
+    return ApiError(503, told, code="upstream_failed", headers=headers)
 
 
 async def answer_error(_: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ Where no `suffix` is given, control tokens written in `prompt` count as such: th
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Request
@@ -15,18 +15,22 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from starsmith.inference.completion import CompletionRequest
-from starsmith.inference.engine import GeneratedToken, SamplingParams
+from starsmith.inference.engine import SamplingParams
+from starsmith.inference.text_engine import Usage
 from starsmith.inference.trimming import NO_MANNERS
 from starsmith.serving import answers
 from starsmith.serving.errors import ApiError, error_json, from_exception
-from starsmith.serving.prompt import EDITOR_LAYOUT, NO_EXTRAS, Extras, Text, has_control_tokens
+from starsmith.serving.logprobs import Table, echo_logprobs_json, text_of
+from starsmith.serving.prompt import EDITOR_LAYOUT, NO_EXTRAS, Extras, Text, User, has_control_tokens
 from starsmith.serving.service import Asker, Finished, Job, Piece, Service
+from starsmith.serving.sessions import session_of_user
 from starsmith.serving.worker import EventStream, Run, until_hang_up
 from starsmith.tokenizer import fim
-from starsmith.tokenizer.bpe import Tokenizer
 from starsmith.tokenizer.fim import STOP_TOKENS
 
 MAX_CHOICES = 128  # prompts times n in one request
+UNSUPPORTED = "unsupported_parameter"
+IDS = 2**31  # no vocabulary has more
 StopText = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
 Prompt = str | list[int]
 
@@ -57,13 +61,15 @@ class CompletionBody(BaseModel):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     logit_bias: dict[str, float] | None = None
+    user: User | None = None
     starsmith: Extras = NO_EXTRAS
 
 
 async def answer(request: Request, service: Service, body: CompletionBody) -> Response:
     """Answer a completion request."""
-    refuse_unsupported(body, service.card.id)
-    jobs = await asyncio.to_thread(jobs_of, body, service.tokenizer, service.engine.context_tokens)
+    refuse_unsupported(body, service)
+    session = session_of_user(request, request.state.client, body.user) if is_typed(body) else None
+    jobs = await asyncio.to_thread(jobs_of, body, service, session)
     head = answers.envelope(service.card)
     asker = service.asker(request.state.client, head["id"])
     if body.stream:
@@ -77,47 +83,75 @@ async def answer(request: Request, service: Service, body: CompletionBody) -> Re
             "choices": [
                 answers.choice_json(done, service, table) for done, table in zip(finished, tables, strict=True)
             ],
-            "usage": answers.usage_of(finished),
+            "usage": answers.usage_json([done.usage for done in finished]),
         },
         headers=answers.provenance_headers(service, asker, [done.attribution for done in finished]),
     )
 
 
-def refuse_unsupported(body: CompletionBody, served: str) -> None:
+def is_typed(body: CompletionBody) -> bool:
+    """Whether somebody may be typing where this is asked, so that only the newest such question counts.
+
+    Who asks for the middle of one text once. Several prompts or choices, or a text to go on with, come from programs,
+    which may well have many questions at a time for the same user.
+    """
+    return body.suffix is not None and body.n == 1 and isinstance(body.prompt, str)
+
+
+def refuse_unsupported(body: CompletionBody, service: Service) -> None:
     """Raise for what this server cannot do, naming the field."""
+    served = service.card.id
     if body.model is not None and body.model != served:
         raise ApiError(
             404, f"there is no model {body.model!r} here; it serves {served!r}", param="model", code="model_not_found"
         )
     for name in ("presence_penalty", "frequency_penalty", "logit_bias"):
         if getattr(body, name):
-            raise ApiError(400, f"{name} is not supported", param=name, code="unsupported_parameter")
+            raise ApiError(400, f"{name} is not supported", param=name, code=UNSUPPORTED)
     if body.best_of not in (None, body.n):
-        raise ApiError(
-            400, "best_of is not supported, unless equal to n", param="best_of", code="unsupported_parameter"
-        )
+        raise ApiError(400, "best_of is not supported, unless equal to n", param="best_of", code=UNSUPPORTED)
     if body.echo and body.suffix is not None:
         raise ApiError(400, "echo does not go with suffix", param="echo")
     if body.echo and body.logprobs is not None and body.stream:
         raise ApiError(400, "logprobs of an echoed prompt are not streamed", param="stream")
+    if body.echo and service.tokenizer is None:
+        refuse_echo(body)
 
 
-def jobs_of(body: CompletionBody, tokenizer: Tokenizer, context_tokens: int) -> list[Job]:
+def refuse_echo(body: CompletionBody) -> None:
+    """Raise for what nobody can tell of a prompt whose model is elsewhere."""
+    if body.logprobs is not None:
+        raise ApiError(
+            400, "echo does not go with logprobs here: a backend scores no prompt", param="echo", code=UNSUPPORTED
+        )
+    if not all(isinstance(prompt, str) for prompt in prompts_of(body)):
+        raise ApiError(400, "echo needs prompts as text: the model is a backend's", param="echo", code=UNSUPPORTED)
+
+
+def jobs_of(body: CompletionBody, service: Service, session: str | None = None) -> list[Job]:
     """One job for each prompt and each of its n choices, in the order of their indexes."""
     prompts = prompts_of(body)
     if len(prompts) * body.n > MAX_CHOICES:
         raise ApiError(400, f"{len(prompts)} prompts with n={body.n}: at most {MAX_CHOICES} choices", param="prompt")
     jobs: list[Job] = []
     for prompt in prompts:
-        request = request_of(body, prompt, tokenizer)
-        text = prompt if isinstance(prompt, str) else answers.text_of(tokenizer, prompt)
-        if body.suffix is None:
-            check_room(request, context_tokens)
-        before = "" if body.suffix is None and has_control_tokens(text) else text
+        request = request_of(body, prompt, service, session)
+        text = shown_text(prompt, service)
+        if body.suffix is None and service.engine is not None:
+            check_room(request, service.engine.context_tokens)
+        has_controls = body.suffix is None and has_control_tokens(text, foreign=service.tokenizer is None)
+        before = "" if has_controls or (service.tokenizer is None and not isinstance(prompt, str)) else text
         echo, scored = (text, body.logprobs is not None) if body.echo else ("", False)
         job = Job(0, request, before, echo, scored, text, body.suffix)
         jobs += [replace(job, index=len(jobs) + n, request=_seeded(request, n)) for n in range(body.n)]
     return jobs
+
+
+def shown_text(prompt: Prompt, service: Service) -> str:
+    """The prompt as text; ids of a vocabulary that is not known stay what they are."""
+    if isinstance(prompt, str):
+        return prompt
+    return json.dumps(prompt) if service.tokenizer is None else text_of(service.tokenizer, prompt)
 
 
 def check_room(request: CompletionRequest, context_tokens: int) -> None:
@@ -145,10 +179,15 @@ def prompts_of(body: CompletionBody) -> list[Prompt]:
     return [ids] if ids else [part for part in body.prompt if not isinstance(part, int)]
 
 
-def request_of(body: CompletionBody, prompt: Prompt, tokenizer: Tokenizer) -> CompletionRequest:
+def request_of(body: CompletionBody, prompt: Prompt, service: Service, session: str | None) -> CompletionRequest:
     """What to ask the model for one prompt: to go on behind its tokens or, given a suffix, to infill the text."""
-    if not isinstance(prompt, str) and not all(0 <= token < tokenizer.vocab_size for token in prompt):
-        raise ApiError(400, f"prompt: a token id is not in 0..{tokenizer.vocab_size - 1}", param="prompt")
+    tokenizer = service.tokenizer
+    ids = IDS if tokenizer is None else tokenizer.vocab_size
+    if not isinstance(prompt, str) and not all(0 <= token < ids for token in prompt):
+        raise ApiError(400, f"prompt: a token id is not in 0..{ids - 1}", param="prompt")
+    prefix, is_raw = prompt, False
+    if isinstance(prompt, str) and body.suffix is None:
+        prefix, is_raw = prompt if tokenizer is None else tokenizer.encode_prompt(prompt), True
     params = SamplingParams(
         max_tokens=body.max_tokens,
         temperature=body.temperature,
@@ -158,11 +197,13 @@ def request_of(body: CompletionBody, prompt: Prompt, tokenizer: Tokenizer) -> Co
         stop_tokens=STOP_TOKENS,
     )
     return CompletionRequest(
-        prefix=tokenizer.encode_prompt(prompt) if isinstance(prompt, str) and body.suffix is None else prompt,
+        prefix=prefix,
         suffix=body.suffix,
+        special_tokens=is_raw,
         layout=EDITOR_LAYOUT,
         manners=body.starsmith.manners_or(NO_MANNERS),
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        session=session,
         params=params,
     )
 
@@ -205,11 +246,9 @@ async def _events(
     """The text of the stream, event by event."""
     wants_usage = body.stream_options is not None and body.stream_options.include_usage
     usage = {"usage": None} if wants_usage else {}
-    written: dict[int, list[GeneratedToken]] = {}  # by index of the choice
-    read: dict[int, int] = {}  # tokens of its prompt
+    written: dict[int, _Written] = {}  # by index of the choice
     try:
         async for piece in pieces:
-            read[piece.job.index] = piece.prompt_tokens
             choice = _piece_choice(service, body, piece, written)
             if choice["text"] or choice["logprobs"] or choice["finish_reason"]:
                 yield _event({**head, "choices": [choice], **usage})
@@ -218,24 +257,30 @@ async def _events(
         yield _event(error_json(told.status_code, told.detail, told.param, told.code))
         return
     if wants_usage:
-        total = answers.usage_json(sum(read.values()), sum(len(tokens) for tokens in written.values()))
-        yield _event({**head, "choices": [], "usage": total})
+        counts = [choice.usage for choice in written.values()]
+        yield _event({**head, "choices": [], "usage": answers.usage_json(counts)})
     yield "data: [DONE]\n\n"
 
 
-def _piece_choice(
-    service: Service, body: CompletionBody, piece: Piece, written: dict[int, list[GeneratedToken]]
-) -> dict[str, Any]:
-    """The choice of one chunk; adds its tokens to what is written of that choice."""
-    text = piece.text if piece.job.index in written else piece.job.echo + piece.text
-    tokens = written.setdefault(piece.job.index, [])
+@dataclass
+class _Written:
+    """What has left of a choice."""
+
+    table: Table
+    characters: int = 0  # without an echo
+    usage: Usage | None = None
+
+
+def _piece_choice(service: Service, body: CompletionBody, piece: Piece, written: dict[int, _Written]) -> dict[str, Any]:
+    """The choice of one chunk; adds it to what is written of that choice."""
+    is_first = piece.job.index not in written
+    choice = written.setdefault(piece.job.index, _Written(Table(service.tokenizer)))
+    choice.characters += len(piece.text)
+    choice.usage = piece.usage
     table = None
     if body.logprobs is not None and piece.tokens:
-        start = len(service.tokenizer.decode([token.id for token in tokens]))
-        length = len(piece.text) if piece.finish_reason == "content_filter" else None
-        table = answers.logprobs_json(service.tokenizer, piece.tokens, start=start, length=length)
-    tokens.extend(piece.tokens)
-    return answers.piece_json(piece, service, text, table)
+        table = choice.table.add(piece.tokens, end=choice.characters if piece.finish_reason else None)
+    return answers.piece_json(piece, service, piece.job.echo + piece.text if is_first else piece.text, table)
 
 
 def _event(value: dict[str, Any]) -> str:
@@ -244,12 +289,11 @@ def _event(value: dict[str, Any]) -> str:
 
 def _logprobs(service: Service, body: CompletionBody, finished: Finished) -> dict[str, Any] | None:
     """Log-probabilities of a whole choice; an echoed prompt has its own, but no alternatives."""
-    if body.logprobs is None:
+    if body.logprobs is None or (finished.text and not finished.tokens):  # a backend may tell none
         return None
-    echoed = finished.scored_prompt
     start = len(finished.job.echo)
-    table = answers.logprobs_json(service.tokenizer, finished.tokens, start=start, length=len(finished.text))
-    if not echoed:
+    table = Table(service.tokenizer, start=start).add(finished.tokens, end=start + len(finished.text))
+    if not finished.scored_prompt or service.tokenizer is None:
         return table
-    front = answers.echo_logprobs_json(service.tokenizer, echoed)
+    front = echo_logprobs_json(service.tokenizer, finished.scored_prompt)
     return {name: front[name] + table[name] for name in table}

@@ -6,8 +6,9 @@ end of the prompt changes, so an engine that keeps its cache reads one or two to
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
+from starsmith.inference.backends.templates import TEMPLATES
 from starsmith.inference.completion import CompletionRequest
 from starsmith.inference.engine import SamplingParams
 from starsmith.inference.trimming import Manners
@@ -53,6 +54,7 @@ def check_unicode(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(check_unicode)]
+User = Annotated[Text, StringConstraints(max_length=256)]  # of an editor or a program, who asks
 
 
 class Extras(BaseModel):
@@ -111,6 +113,10 @@ def language_of(file_name: str) -> str | None:
     return next((language for language, known in EXTENSIONS.items() if extension in known), None)
 
 
-def has_control_tokens(prompt: str) -> bool:
-    """True for a prompt whose author rendered the infilling format into it, as Continue and llm-ls do."""
-    return any(token in prompt for token in SPECIAL_TOKENS)
+def has_control_tokens(prompt: str, *, foreign: bool = False) -> bool:
+    """True for a prompt whose author rendered the infilling format into it, as Continue and llm-ls do.
+
+    foreign  whether it may be any family's: the model is not ours
+    """
+    others = (token for template in TEMPLATES.values() for token in template.ends) if foreign else ()
+    return any(token in prompt for token in (*SPECIAL_TOKENS, *others))

@@ -1,34 +1,31 @@
-"""A model directory becomes a Service: all that the routes need to answer, opened once."""
+"""The Service: all that the routes need to answer, and how a job becomes text that may leave."""
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
-from starsmith.core import artifact
-from starsmith.core.errors import ArtifactError, ConfigError, InputError
-from starsmith.core.records import TRAIN
-from starsmith.inference.completion import Completer, CompletionRequest, FinishReason
-from starsmith.inference.drafting import Deferred, RepositoryDrafts
+from starsmith.core.errors import ConfigError, InputError
+from starsmith.inference.backends.balancer import Health
+from starsmith.inference.completion import Completer, CompletionChunk, CompletionRequest, FinishReason
 from starsmith.inference.engine import Engine, GeneratedToken
-from starsmith.model.checkpoint import load_config
+from starsmith.inference.text_engine import TextChunk, TextEngine, Usage
 from starsmith.provenance.attribution import Attributor
 from starsmith.provenance.completion_log import CompletionLog
-from starsmith.provenance.fingerprints import DOCUMENTS
 from starsmith.provenance.streaming import MOST_TOKENS
 from starsmith.serving import record
 from starsmith.serving.attribution import (
     BLOCKING,
     Attribution,
-    Permissive,
     Policy,
     Rules,
     Watch,
-    none_permissive,
 )
+from starsmith.serving.cards import ModelCard
 from starsmith.serving.clients import ANYONE, ONE_CLIENT, Client, digest_of
+from starsmith.serving.errors import ApiError
+from starsmith.serving.logprobs import Written, written_in
 from starsmith.serving.sessions import StickyContexts
 from starsmith.serving.taints import Taints
 from starsmith.serving.worker import Cancelled, Worker
@@ -36,26 +33,9 @@ from starsmith.tokenizer.bpe import Tokenizer
 
 Reason = FinishReason | Literal["content_filter", "error"]
 
-# Editors choose a template and stop words by the model's name; for this one they are wrong: "t." ends `list.append`.
-FORBIDDEN_IN_ID = "starcoder2"
-
-PARALLEL = 16  # requests that the engine has at once, in batches; more of them wait
-
 
 def nothing() -> None:
     """Of an engine that holds nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What the server says about its model."""
-
-    id: str  # the name in every protocol
-    parameters: int
-    artefact: str | None = None  # id in the manifest; None for a checkpoint that Starsmith did not make
-    created: int = 0  # Unix time of the weights
-    device: str = "cpu"
-    licenses: dict[str, int] | None = None  # SPDX expression -> files of the training corpus, most first
 
 
 @dataclass(frozen=True)
@@ -86,10 +66,10 @@ class Piece:
 
     job: Job
     text: str
-    tokens: tuple[GeneratedToken, ...]
+    tokens: tuple[Written, ...]
     finish_reason: Reason | None = None
     attribution: Attribution | None = None
-    prompt_tokens: int = 0
+    usage: Usage | None = None  # in the last, unless a backend did not count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +78,10 @@ class Finished:
 
     job: Job
     text: str
-    tokens: tuple[GeneratedToken, ...]  # all that the model wrote, the one that ended it included
+    tokens: tuple[Written, ...]  # all that the model wrote, the one that ended it included, if it is told
     finish_reason: Reason
-    prompt_tokens: int
     attribution: Attribution | None  # None: nobody looked
+    usage: Usage | None = None  # None: a backend did not count
     scored_prompt: tuple[GeneratedToken, ...] = ()  # with log-probabilities, if the job is scored
 
 
@@ -110,9 +90,9 @@ class Service:
     """The model, its index, the queue before it, and what clients reported."""
 
     card: ModelCard
-    engine: Engine
-    tokenizer: Tokenizer
-    completer: Completer
+    completer: TextEngine
+    engine: Engine | None = None  # our own, and its tokenizer; None: a backend, of which only text is known
+    tokenizer: Tokenizer | None = None
     attributor: Attributor | None = None
     index_id: str | None = None
     rules: Rules = field(default_factory=Rules)
@@ -124,6 +104,7 @@ class Service:
     worker: Worker = field(default_factory=Worker)
     events: Counter[str] = field(default_factory=Counter)  # view, select, dismiss; in memory only
     contexts: StickyContexts = field(default_factory=StickyContexts)
+    upstreams: Callable[[], Sequence[Health]] = tuple  # how the servers do that answer for this one
     close_engine: Callable[[], None] = nothing
 
     def guarded(
@@ -137,6 +118,16 @@ class Service:
     def locked(self) -> bool:
         """True when a token is asked for."""
         return self.token is not None or bool(self.clients)
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Prompt and completion together; None where a backend does not tell."""
+        return self.card.context_tokens if self.engine is None else self.engine.context_tokens
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Completions so far, and those of them that cost no call of the model, of our own engine."""
+        return dict(self.completer.counts) if isinstance(self.completer, Completer) else {}
 
     def client_of(self, token: str) -> Client | None:
         """Who sends this token ("" for none), if anybody may."""
@@ -181,7 +172,7 @@ class Service:
                 text=text,
                 tokens=tuple(token for piece in pieces for token in piece.tokens),
                 finish_reason=last.finish_reason,
-                prompt_tokens=last.prompt_tokens,
+                usage=last.usage,
                 attribution=last.attribution,
                 scored_prompt=self._score(job),
             )
@@ -212,14 +203,13 @@ class Service:
     def _pieces(self, job: Job, watch: Watch, cancelled: Cancelled) -> Iterator[Piece]:
         """The text as it may leave: what is held back follows with a later piece, or never."""
         held: list[str] = []
-        tokens: list[GeneratedToken] = []
-        sent = 0
-        chunks = self.completer.stream(job.request, cancelled)
-        assert isinstance(chunks, Generator)
-        with closing(chunks):  # which stops the model
+        tokens: list[Written] = []
+        sent = count = 0
+        with closing(self._chunks(job, cancelled)) as chunks:  # which stops the model
             for chunk in chunks:
                 held.append(chunk.text)
-                tokens += chunk.tokens
+                tokens += written_in(chunk)
+                count += len(chunk.tokens)
                 watch.feed(chunk.text, final=chunk.finish_reason is not None)
                 text = "".join(held)
                 reason: Reason | None = chunk.finish_reason
@@ -229,10 +219,23 @@ class Service:
                     continue
                 sent += len(text)
                 attribution = watch.result(length=sent, shown=len(job.echo)) if reason else None
-                yield Piece(job, text, tuple(tokens), reason, attribution, chunk.prompt_tokens)
+                usage = usage_of(chunk, count) if reason else None
+                yield Piece(job, text, tuple(tokens), reason, attribution, usage)
                 if reason == "content_filter":
                     return
                 held, tokens = [], []
+
+    def _chunks(self, job: Job, cancelled: Cancelled) -> Generator[CompletionChunk, None, None]:
+        """The completion as it comes. A backend refuses other things than our engine does, so that has its own code."""
+        chunks = self.completer.stream(job.request, cancelled)
+        assert isinstance(chunks, Generator)
+        with closing(chunks):
+            try:
+                yield from chunks
+            except InputError as error:
+                if self.engine is not None:
+                    raise
+                raise ApiError(400, error.message, code="refused_by_backend") from None
 
     def _watch(self, job: Job, asker: Asker) -> Watch:
         attributor = None if asker.policy == "off" else self.attributor
@@ -245,58 +248,16 @@ class Service:
 
     def _score(self, job: Job) -> tuple[GeneratedToken, ...]:
         ids = [token for token in job.request.prefix if isinstance(token, int)]
-        if not job.scored or not ids:
+        if not job.scored or not ids or self.engine is None:
             return ()
         return tuple(GeneratedToken(*pair) for pair in zip(ids, [None, *self.engine.score(ids)], strict=True))
 
 
-def open_service(
-    model: Path,
-    *,
-    index: Path | None,
-    model_id: str | None,
-    policy: Policy | None = None,
-    permissive: Permissive = none_permissive,
-    repositories: Sequence[Path] = (),
-) -> Service:
-    """Load a model directory, and the index if there is one. Who may ask, and the log, are `Service.guarded`'s.
-
-    policy      of attribution, for clients that have none of their own; None: annotate if there is an index
-    permissive  whether an SPDX expression is, for the policy block-nonpermissive
-    repositories  folders of code to guess ahead from
-    """
-    import torch
-
-    from starsmith.inference.local import load_engine
-
-    name = check_model_id(model_id) if model_id else default_model_id(model)
-    attributor, rules = open_index(index, policy or "annotate", permissive)
-    check_policies([policy] if policy else [], attributor)
-    check_folders(repositories)
-    engine = load_engine(model)
-    tokenizer = Tokenizer.load(model)
-    lookup = Deferred(lambda: RepositoryDrafts.read(tokenizer, repositories)) if repositories else None
-    return Service(
-        card=replace(read_card(model, name), device="cuda" if torch.cuda.is_available() else "cpu"),
-        engine=engine,
-        tokenizer=tokenizer,
-        completer=Completer(engine, tokenizer, drafting=True, lookup=lookup),
-        attributor=attributor,
-        index_id=artifact.read(index).id if index else None,
-        rules=rules,
-        taints=Taints.of(model, *([index] if index else [])),
-        worker=Worker(parallel=PARALLEL),
-        close_engine=engine.close,
-    )
-
-
-def open_index(index: Path | None, policy: Policy, permissive: Permissive) -> tuple[Attributor | None, Rules]:
-    """The opened index, if there is one, and what to do with what it finds."""
-    if index is None:
-        return None, Rules(policy="off")
-    attributor = Attributor.open(index)
-    everything = all(permissive(license_) for license_ in licenses_of(index))
-    return attributor, Rules(policy=policy, permissive=permissive, all_permissive=everything)
+def usage_of(chunk: CompletionChunk, written: int) -> Usage | None:
+    """The count of a completion that ends with `chunk`, `written` tokens in all; None where a backend does not tell."""
+    if isinstance(chunk, TextChunk):
+        return chunk.usage
+    return Usage(prompt_tokens=chunk.prompt_tokens, completion_tokens=written, cached_tokens=chunk.cached_tokens)
 
 
 def check_policies(policies: Sequence[Policy], attributor: Attributor | None) -> None:
@@ -311,79 +272,3 @@ def check_policies(policies: Sequence[Policy], attributor: Attributor | None) ->
             f"so attribution {blocking[0]!r} cannot stop one after {MOST_TOKENS}",
             hint="make an index with smaller index.ngram_tokens and index.window: the defaults do",
         )
-
-
-def check_folders(folders: Sequence[Path]) -> None:
-    """Refuse a folder of code that is none."""
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder} is no folder", hint="give the folder of a repository with --repository")
-
-
-def licenses_of(index: Path) -> set[str]:
-    """Every licence of the documents in an index."""
-    import pyarrow.parquet as pq
-
-    return set(pq.read_table(index / DOCUMENTS, columns=["license"])["license"].unique().to_pylist())
-
-
-def default_model_id(model: Path) -> str:
-    """`runs/demo/model` is starsmith-demo, `runs/big` is starsmith-big."""
-    path = model.resolve()
-    name = path.parent.name if path.name == "model" else path.name
-    name = name.lower().replace(FORBIDDEN_IN_ID, "").strip("-_. ") or "model"
-    return name if name.startswith("starsmith") else f"starsmith-{name}"
-
-
-def check_model_id(model_id: str) -> str:
-    """The given id, unless editors would treat it wrongly."""
-    if FORBIDDEN_IN_ID in model_id.lower():
-        raise ConfigError(
-            f"--model-id {model_id!r} contains {FORBIDDEN_IN_ID!r}: editors then cut completions at 't.'",
-            hint="choose another name, for example --model-id starsmith-3b",
-        )
-    return model_id
-
-
-def read_card(model: Path, model_id: str) -> ModelCard:
-    """What can be known about a model directory without loading it."""
-    try:
-        artefact = artifact.read(model, kind="model").id
-        licenses = count_licenses(artifact.ancestor_directory(model, "corpus"))
-    except ArtifactError:
-        artefact, licenses = None, None
-    weights = next(iter(sorted(model.glob("*.safetensors"))), model)
-    return ModelCard(
-        id=model_id,
-        artefact=artefact,
-        created=int(weights.stat().st_mtime),
-        parameters=load_config(model).parameters,
-        licenses=licenses,
-    )
-
-
-def find_index(model: Path) -> Path | None:
-    """An index beside the model that was made from the corpus the model was trained on."""
-    try:
-        corpus = artifact.read(artifact.ancestor_directory(model, "corpus")).id
-    except ArtifactError:
-        return None
-    for sibling in sorted(model.resolve().parent.iterdir()):
-        try:
-            found = artifact.read(sibling, kind="index")
-        except ArtifactError:
-            continue
-        if corpus in {parent.id for parent in found.parents}:
-            return sibling
-    return None
-
-
-def count_licenses(corpus: Path) -> dict[str, int]:
-    """Training files of a corpus by licence, most first."""
-    import pyarrow.parquet as pq
-
-    counts: Counter[str] = Counter()
-    for shard in sorted((corpus / "shards").glob("*.parquet")):
-        table = pq.read_table(shard, columns=["license"], filters=[("split", "=", TRAIN)])
-        counts.update(table["license"].to_pylist())
-    return dict(counts.most_common())

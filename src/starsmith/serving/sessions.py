@@ -32,6 +32,11 @@ def session_of(request: Request, client: Client, *, user: str | None, place: str
     return f"{who} in {place}"
 
 
+def session_of_user(request: Request, client: Client, user: str | None) -> str | None:
+    """The session of a program's user, who is told apart even where all of them share one client's token."""
+    return session_of(request, client, user=user, place=f"the program of {user}") if user else None
+
+
 @dataclass(frozen=True)
 class _Settled:
     """What a session has been shown, and where its cursor was then."""

@@ -6,6 +6,7 @@ declarations and snippets from other files. The clipboard and the edit history a
 
 import os
 import platform
+from dataclasses import asdict
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -15,7 +16,7 @@ from pydantic import BaseModel, Field
 import starsmith
 from starsmith.serving import answers
 from starsmith.serving.clients import Client
-from starsmith.serving.prompt import EDITOR_MANNERS, NO_EXTRAS, Extras, Text, editor_request
+from starsmith.serving.prompt import EDITOR_MANNERS, NO_EXTRAS, Extras, Text, User, editor_request
 from starsmith.serving.service import Finished, Job, Service
 from starsmith.serving.sessions import session_of
 from starsmith.serving.worker import until_hang_up
@@ -60,7 +61,7 @@ class TabbyBody(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2)
     seed: int | None = Field(None, ge=0, lt=2**63)
     mode: Literal["standard"] = "standard"
-    user: Text | None = None
+    user: User | None = None
     starsmith: Extras = NO_EXTRAS
 
 
@@ -89,7 +90,7 @@ async def answer(request: Request, service: Service, body: TabbyBody) -> Respons
     finished = await until_hang_up(request, finish())
     choices = [answers.choice_json(done, service) for done in finished]
     return JSONResponse(
-        {**head, "choices": choices, "usage": answers.usage_of(finished), "mode": body.mode},
+        {**head, "choices": choices, "usage": answers.usage_json([done.usage for done in finished]), "mode": body.mode},
         headers=answers.provenance_headers(service, asker, [done.attribution for done in finished]),
     )
 
@@ -151,13 +152,15 @@ def health_json(service: Service, client: Client) -> dict[str, Any]:
             "version": starsmith.__version__,
             "artefact": card.artefact,
             "parameters": card.parameters,
-            "context_tokens": service.engine.context_tokens,
+            "context_tokens": service.context_tokens,
+            "backend": card.backend,
+            "upstreams": [asdict(upstream) for upstream in service.upstreams()],
             "attribution": service.policy_of(client),
             "index": service.index_id,
             "tainted": [taint.to_json() for taint in service.taints.read()],
             "licenses": card.licenses,
             "events": dict(service.events),
-            "completions": dict(service.completer.counts),
+            "completions": service.counts,
         },
     }
 

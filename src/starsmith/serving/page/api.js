@@ -30,7 +30,7 @@ export async function complete({ language, before, after }, signal) {
     id: answer.id,
     text: choice.text,
     finish: choice.finish_reason,
-    tokens: answer.usage.completion_tokens,
+    tokens: answer.usage?.completion_tokens ?? "–", // a backend may not have counted
     matches: choice.starsmith.attribution?.map((match) => inUnits(match, choice.text)), // undefined: nobody looked
     latencyMs: performance.now() - started,
   };

@@ -55,14 +55,31 @@ export function showHealth(health) {
   const about = health.starsmith;
   element("model").hidden = false;
   element("model-id").textContent = element("connect-model").textContent = health.model;
-  const facts = [`${short(about.parameters)} parameters`, `context ${about.context_tokens.toLocaleString("en")} tokens`];
-  element("model-facts").textContent = [...facts, `on ${health.device}`].join(" · ");
+  const facts = [ // a backend may tell neither its size nor its context
+    about.parameters && `${short(about.parameters)} parameters`,
+    about.context_tokens && `context ${about.context_tokens.toLocaleString("en")} tokens`,
+    about.backend ? `by ${about.backend}` : `on ${health.device}`,
+  ];
+  element("model-facts").textContent = facts.filter(Boolean).join(" · ");
   const base = new URL(".", location.href).href.replace(/\/$/, "");
   element("tabby-url").textContent = base;
   element("openai-url").textContent = `${base}/v1`;
   indexed = Boolean(about.index);
   showLicenses(about.licenses);
   showTaints(about.tainted ?? []);
+  showUpstreams(about.upstreams ?? []);
+}
+
+/** The servers that answer for this one, and how they do. */
+function showUpstreams(upstreams) {
+  element("upstreams-card").hidden = !upstreams.length;
+  const healthy = upstreams.filter((upstream) => upstream.healthy).length;
+  element("upstreams-state").textContent = `${healthy} of ${upstreams.length} healthy`;
+  const items = upstreams.map(({ name, healthy: well, outstanding }) => {
+    const badge = make("span", { class: "badge", "data-tone": well ? "good" : "bad" }, well ? "healthy" : "at fault");
+    return make("li", {}, badge, ` ${name}, answering ${outstanding}`);
+  });
+  element("upstreams").replaceChildren(...items);
 }
 
 /** What the model or the index was made from and has been withdrawn since. */
