@@ -18,6 +18,7 @@ COMMANDS = {
     "pretrain": ("pretrain", "pretrain", "Train a model on token shards; the same command again resumes."),
     "plan": ("plan", "plan", "What a training run takes: memory, days, cost; or what a budget buys."),
     "import": ("imports", "import_model", "Make a model artefact from a Hugging Face directory."),
+    "quantize": ("quantize", "quantize", "Round a model's weights to fewer bits, and measure what that costs."),
     "evaluate": ("evaluate", "evaluate", "Measure a model."),
     "index": ("provenance", "index", "Fingerprint a corpus, to find where code comes from."),
     "attribute": ("provenance", "attribute", "Say which corpus files a piece of code goes back to."),

@@ -84,7 +84,7 @@ def run(config: ExportConfig, *, data: Path, out: Path) -> None:
 def read_texts(files: list[Path]) -> Iterator[BenchmarkText]:
     """All texts of benchmark files, file after file in the order of the rows."""
     for path in files:
-        rows = _read_rows(path)
+        rows = read_rows(path)
         known = _format_of(rows[0])
         if known is None:
             raise InputError(
@@ -128,7 +128,7 @@ def _find_files(data: Path, ignore: tuple[str, ...]) -> list[Path]:
     return chosen
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of JSON lines, or of a JSON list."""
     content = path.read_bytes()
     try:

@@ -55,7 +55,7 @@ def run(config: EvaluationConfig, *, model: Path, corpus: Path, out: Path) -> No
     parents = {"model": model, "corpus": corpus}
     with artifact.create(out, kind="evaluation", config=config, rooms=rooms, parents=parents) as draft:
         baseline = _baseline(corpus, completer.tokenizer)
-        chosen = _first_bytes(by_hash(files), config.held_out_bytes)
+        chosen = first_bytes(by_hash(files), config.held_out_bytes)
         bits = _bits(completer.engine, baseline, completer.tokenizer, chosen)
         holes = choose_holes(files, config.infills)
         with progress("evaluation: filling holes", total=len(holes), unit="holes") as advance:
@@ -89,7 +89,7 @@ def _baseline(corpus: Path, tokenizer: Tokenizer) -> NGram:
     return NGram(documents, vocab_size=tokenizer.vocab_size)
 
 
-def _first_bytes(files: Sequence[SourceFile], limit: int) -> list[SourceFile]:
+def first_bytes(files: Sequence[SourceFile], limit: int) -> list[SourceFile]:
     """The first files that fill `limit` bytes, and at least one."""
     chosen: list[SourceFile] = []
     size = 0

@@ -11,7 +11,8 @@ from typing import Literal, get_args
 import torch
 
 from starsmith.core.errors import ConfigError
-from starsmith.inference.compiled import CompiledRunner, is_supported
+from starsmith.inference.compiled import CompiledRunner
+from starsmith.inference.plan import is_supported
 from starsmith.inference.runner import Runner, TorchRunner
 from starsmith.model import checkpoint, quantized
 from starsmith.model.kv_cache import BlockPool, blocks_for

@@ -25,6 +25,8 @@ KINDS: tuple[Kind, ...] = ("w8a8", "int8", "int4")
 GROUP = 64  # weights that share a scale in int4: 4.5 bits a weight in all
 LARGEST = 127  # of an int8, the same on both sides of zero
 SMALLEST_SCALE = 2.0**-60  # of weights that are all zero
+SMALLEST_ACTIVATION = 2.0**-100  # rows without a larger one are zeros: LARGEST over it has to be a float32
+FEWEST_ROWS = 17  # that CUDA's product of bytes takes
 
 
 class QuantizedLinear(nn.Module):
@@ -142,11 +144,17 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 def _multiply_bytes(x_MK: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    if x_MK.device.type == "cpu":
-        levels_MK, row_scale = rows.round_rows(x_MK.contiguous())
-        return rows.scale_rows(torch._int_mm(levels_MK, weight.T), scale, row_scale, bias)
+    if x_MK.device.type != "cpu":
+        return multiply_in_passes(x_MK, weight, scale, bias)
+    levels_MK, row_scale = rows.round_rows(x_MK.contiguous())
+    return rows.scale_rows(torch._int_mm(levels_MK, weight.T), scale, row_scale, bias)
+
+
+def multiply_in_passes(x_MK: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """A w8a8 product by PyTorch alone, on any device, with the bits of the others."""
     levels_MK, row_scale = to_bytes(x_MK)
-    out_MN = torch._int_mm(levels_MK, weight.T).float() * scale * row_scale[:, None]
+    padded = functional.pad(levels_MK, (0, 0, 0, max(FEWEST_ROWS - len(levels_MK), 0)))
+    out_MN = torch._int_mm(padded, weight.T)[: len(levels_MK)].float() * scale * row_scale[:, None]
     return out_MN if bias is None else out_MN + bias
 
 
@@ -156,6 +164,7 @@ def to_bytes(x_MK: Tensor) -> tuple[Tensor, Tensor]:
     A row with a number that is none has NaN for its scale, so that its outputs are none either.
     """
     most_M = x_MK.abs().amax(1)
+    most_M = torch.where(most_M < SMALLEST_ACTIVATION, 0.0, most_M)
     factor = torch.where(most_M > 0, LARGEST / most_M, 0.0)
     scale = torch.where(most_M.isfinite(), most_M / LARGEST, torch.nan)
     return (x_MK * factor[:, None]).round_().nan_to_num_(0.0).to(torch.int8), scale

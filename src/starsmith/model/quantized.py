@@ -28,12 +28,11 @@ def kind_of(path: Path) -> Kind | None:
     values = checkpoint.read_json(path / checkpoint.CONFIG).get("quantization_config")
     if not isinstance(values, Mapping):
         return None
-    kind = values.get("weights")
-    if kind not in KINDS:
-        raise CheckpointError(
-            f"{path / checkpoint.CONFIG} has weights {kind!r}, wanted: {', '.join(KINDS)}", hint=_AGAIN
-        )
-    return kind
+    wanted = values.get("weights")
+    for kind in KINDS:
+        if wanted == kind:
+            return kind
+    raise CheckpointError(f"{path / checkpoint.CONFIG} has weights {wanted!r}, wanted: {', '.join(KINDS)}", hint=_AGAIN)
 
 
 def quantize(path: Path, kind: Kind) -> Transformer:
@@ -102,19 +101,24 @@ def _empty(config: ModelConfig, kind: Kind) -> Transformer:
         model = Transformer(config)
         for parent in list(model.modules()):
             for name, child in list(parent.named_children()):
-                if isinstance(child, nn.Linear):
-                    its_kind: Kind = "w8a8" if name == "lm_head" and kind == "int4" else kind
-                    bias = child.bias is not None
-                    setattr(parent, name, QuantizedLinear(its_kind, child.in_features, child.out_features, bias=bias))
-                elif isinstance(child, nn.Embedding):
-                    setattr(parent, name, QuantizedEmbedding(child.num_embeddings, child.embedding_dim))
+                if isinstance(child, nn.Linear | nn.Embedding):
+                    setattr(parent, name, _replacement(child, "w8a8" if name == "lm_head" and kind == "int4" else kind))
     return model
+
+
+def _replacement(layer: nn.Linear | nn.Embedding, kind: Kind) -> nn.Module:
+    if isinstance(layer, nn.Embedding):
+        return QuantizedEmbedding(layer.num_embeddings, layer.embedding_dim)
+    bias: Tensor | None = layer.bias  # which PyTorch says is always there
+    return QuantizedLinear(kind, layer.in_features, layer.out_features, bias=bias is not None)
 
 
 def _finished(model: Transformer) -> Transformer:
     if model.config.tie_word_embeddings:
-        head, embedding = model.lm_head, model.model.embed_tokens
+        head: nn.Module = model.lm_head
+        embedding: nn.Module = model.model.embed_tokens
         assert isinstance(head, QuantizedLinear)
+        assert isinstance(embedding, QuantizedEmbedding)
         head.weight, head.weight_scale = embedding.weight, embedding.weight_scale
         if head.kind == "w8a8":
             head.weight_sum = head.weight.sum(1, dtype=torch.int32)

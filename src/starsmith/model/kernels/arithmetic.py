@@ -5,11 +5,12 @@ takes Python's literals for float64, which is why constants have names here.
 """
 
 import numpy as np
-from numba import njit
 
-from starsmith.model.kernels.threads import as_bits, from_bits
+from starsmith.model.kernels.compiling import compiled, reordered
+from starsmith.model.kernels.memory import as_bits, from_bits
+from starsmith.model.kernels.tables import Floats, Levels
 
-ZERO, ONE, HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
 LOG2_E, LN_2_HIGH, LN_2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
 # Adding and subtracting 1.5 * 2**23 rounds a float32 to the nearest integer, to even between two.
 ROUNDER = np.float32(12582912.0)
@@ -19,15 +20,12 @@ EXP_5, EXP_4, EXP_3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), 
 EXP_2, EXP_1, EXP_0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
 GELU_CUBIC, GELU_TWICE = np.float32(0.044715), np.float32(2 * 0.7978845608028654)  # sqrt(2 / pi)
 LARGEST = np.float32(127.0)
+SMALLEST = np.float32(2.0**-100)  # rows without a larger number are zeros: LARGEST over it has to be a float32
 SIGN_OFF = np.int32(0x7FFFFFFF)
-
-compiled = njit(nogil=True, cache=True, error_model="numpy", inline="never")
-# Sums of a row may be taken in the order of vectors; that order is the code's, not the data's.
-reordered = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
 
 
 @compiled
-def exponential(x):  # type: ignore[no-untyped-def]
+def exponential(x: np.float32) -> np.float32:
     """e to the float32 `x`, to 1e-7 of it."""
     x = min(max(x, LOWEST), HIGHEST)
     whole = (x * LOG2_E + ROUNDER) - ROUNDER
@@ -37,12 +35,12 @@ def exponential(x):  # type: ignore[no-untyped-def]
     series = series * rest + EXP_2
     series = series * rest + EXP_1
     series = series * rest + EXP_0
-    power = from_bits(np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)))
+    power: np.float32 = from_bits(np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)))
     return (series * rest * rest + rest + ONE) * power
 
 
 @reordered
-def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
+def normalize(x: Floats, weight: Floats, bias: Floats, epsilon: np.float32, out: Floats) -> None:
     """LayerNorm of one row."""
     width = x.shape[0]
     total = ZERO
@@ -58,7 +56,7 @@ def normalize(x, weight, bias, epsilon, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def gelu(x, out):  # type: ignore[no-untyped-def]
+def gelu(x: Floats, out: Floats) -> None:
     """The tanh form of GELU of one row: x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x**3))."""
     for i in range(x.shape[0]):
         value = x[i]
@@ -67,15 +65,15 @@ def gelu(x, out):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def to_bytes(x, out):  # type: ignore[no-untyped-def]
+def to_bytes(x: Floats, out: Levels) -> np.float32:
     """One row as signed bytes; returns what they are to be multiplied with (not a number if the row has such)."""
     largest = np.int32(0)  # compared by their bits, which order as the numbers do, and have NaN at the end
     for i in range(x.shape[0]):
         largest = max(largest, as_bits(x[i]) & SIGN_OFF)
-    most = from_bits(largest)
+    most: np.float32 = from_bits(largest)
     if not most < np.float32(np.inf):
         return np.float32(np.nan)
-    if most == ZERO:
+    if most < SMALLEST:
         for i in range(x.shape[0]):
             out[i] = 0
         return ZERO
@@ -86,7 +84,7 @@ def to_bytes(x, out):  # type: ignore[no-untyped-def]
 
 
 @reordered
-def softmax(scores):  # type: ignore[no-untyped-def]
+def softmax(scores: Floats) -> np.float32:
     """e to each score above the highest, in place; returns the sum."""
     highest = scores[0]
     for i in range(scores.shape[0]):
@@ -100,7 +98,7 @@ def softmax(scores):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def rotate(row, cosines, sines):  # type: ignore[no-untyped-def]
+def rotate(row: Floats, cosines: Floats, sines: Floats) -> None:
     """Rotary positions of one head, in place: the first half against the second."""
     half = row.shape[0] // 2
     for i in range(half):

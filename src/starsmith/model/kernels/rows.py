@@ -6,12 +6,16 @@ As PyTorch operations the same is five passes over matrices that no cache holds,
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from starsmith.model.kernels.arithmetic import compiled, to_bytes
+from starsmith.model.kernels.arithmetic import to_bytes
+from starsmith.model.kernels.compiling import SOURCES, entry
+from starsmith.model.kernels.tables import Floats, Levels
 
 FEWEST = 32  # rows for which a second thread is worth waking
 
@@ -51,15 +55,24 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="rows")
 
 
-@compiled
-def _round_rows(x, out, scales):  # type: ignore[no-untyped-def]
-    for m in range(x.shape[0]):
-        scales[m] = to_bytes(x[m], out[m])
+def _kept(sources: int) -> Any:
+    @entry
+    def round_rows(x: NDArray[np.float32], out: Levels, scales: Floats) -> None:
+        if sources != 0:  # never; see SOURCES
+            for m in range(x.shape[0]):
+                scales[m] = to_bytes(x[m], out[m])
+
+    return round_rows
 
 
-@compiled
-def _scale_rows(exact, out, scale, row_scale, bias):  # type: ignore[no-untyped-def]
+@entry
+def _scale_rows(
+    exact: NDArray[np.int32], out: NDArray[np.float32], scale: Floats, row_scale: Floats, bias: Floats
+) -> None:
     for m in range(exact.shape[0]):
         factor = row_scale[m]
         for n in range(exact.shape[1]):
             out[m, n] = np.float32(exact[m, n]) * scale[n] * factor + bias[n]
+
+
+_round_rows = _kept(SOURCES)

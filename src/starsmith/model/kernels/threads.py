@@ -1,7 +1,7 @@
 """What threads that run the same compiled function need to share its work: numbers to draw, and places to meet.
 
 No thread is made here and no lock is held: between two meetings lie microseconds, and a lock of the operating system
-costs as much. A thread that waits long gives its processor up, so that more threads than processors are slow, not stuck.
+costs as much. A thread that waits long gives its processor up: more threads than processors are slow, not stuck.
 """
 
 from typing import Any
@@ -9,14 +9,15 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+
+from starsmith.model.kernels.compiling import inside
 
 SPINS = 2000  # looks before a waiting thread lets others run: some ten microseconds
 
-_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-@intrinsic
+@inside
 def draw(typing: Any, address: Any) -> Any:
     """Add one to the int64 at an address; the number before. Of all threads each number goes to one."""
 
@@ -27,7 +28,7 @@ def draw(typing: Any, address: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic
+@inside
 def meet(typing: Any, address: Any, threads: Any) -> Any:
     """Return when `threads` threads have come to the int64 at an address, which was 0 before the first."""
 
@@ -50,121 +51,3 @@ def meet(typing: Any, address: Any, threads: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
-
-
-@intrinsic
-def float_at(typing: Any, address: Any) -> Any:
-    """The float32 at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], _F32.as_pointer()), align=4)
-
-    return types.float32(types.int64), generate
-
-
-@intrinsic
-def integer_at(typing: Any, address: Any) -> Any:
-    """The int32 at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], _I32.as_pointer()), align=4)
-
-    return types.int32(types.int64), generate
-
-
-@intrinsic
-def byte_at(typing: Any, address: Any) -> Any:
-    """The signed byte at an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load(builder.inttoptr(arguments[0], ir.IntType(8).as_pointer()), align=1)
-
-    return types.int8(types.int64), generate
-
-
-@intrinsic
-def half_at(typing: Any, address: Any) -> Any:
-    """The bfloat16 at an address, as a float32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        half = builder.load(builder.inttoptr(arguments[0], ir.IntType(16).as_pointer()), align=2)
-        return builder.bitcast(builder.shl(builder.zext(half, _I32), ir.Constant(_I32, 16)), _F32)
-
-    return types.float32(types.int64), generate
-
-
-@intrinsic
-def put_float(typing: Any, address: Any, value: Any) -> Any:
-    """Write a float32 to an address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        builder.store(arguments[1], builder.inttoptr(arguments[0], _F32.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.float32), generate
-
-
-@intrinsic
-def put_half(typing: Any, address: Any, value: Any) -> Any:
-    """Write a float32 to an address as a bfloat16, rounded to the nearest, to even between two."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.bitcast(arguments[1], _I32)
-        odd = builder.and_(builder.lshr(bits, ir.Constant(_I32, 16)), ir.Constant(_I32, 1))
-        rounded = builder.add(bits, builder.add(odd, ir.Constant(_I32, 0x7FFF)))
-        is_nan = builder.fcmp_unordered("uno", arguments[1], arguments[1])
-        kept = builder.select(is_nan, ir.Constant(_I32, 0x7FC00000), rounded)
-        half = builder.trunc(builder.lshr(kept, ir.Constant(_I32, 16)), ir.IntType(16))
-        builder.store(half, builder.inttoptr(arguments[0], ir.IntType(16).as_pointer()), align=2)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.float32), generate
-
-
-@intrinsic
-def as_bits(typing: Any, value: Any) -> Any:
-    """The bits of a float32 as an int32."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], _I32)
-
-    return types.int32(types.float32), generate
-
-
-@intrinsic
-def from_bits(typing: Any, value: Any) -> Any:
-    """The float32 of these bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], _F32)
-
-    return types.float32(types.int32), generate
-
-
-def _call(count: int) -> Any:
-    """Code that calls the function at the first of the arguments with the others."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_I64] * count)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * (count + 1)), generate
-
-
-@intrinsic
-def call_6(typing: Any, address: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:
-    """Call the loop at an address, which takes six numbers."""
-    return _call(6)
-
-
-@intrinsic
-def call_7(typing: Any, address: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any) -> Any:
-    """Call the loop at an address, which takes seven numbers."""
-    return _call(7)
-
-
-@intrinsic
-def call_8(typing: Any, address: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
-    """Call the loop at an address, which takes eight numbers."""
-    return _call(8)

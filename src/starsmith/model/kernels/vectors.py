@@ -4,8 +4,8 @@ Numba compiles scalar loops, and LLVM makes vectors of them as it likes. Here th
 of the processor (`vpdpbusd`) has to be asked for by name, and a row's sum must be added up in one order whatever other
 rows are computed with it. Then a token's numbers do not depend on what is read beside it, bit for bit.
 
-Each loop is a function of its own, compiled when it is first asked for, in some milliseconds; inside of a numba function
-it would be optimised again with each of its callers, which takes minutes.
+Each loop is a function of its own, compiled when it is first asked for, in some milliseconds; inside of a numba
+function it would be optimised again with each of its callers, which takes minutes.
 
 Everything is given by address. Weights are row-major, a row of K numbers after the other:
 
@@ -27,17 +27,15 @@ from typing import Any, Literal
 from llvmlite import binding, ir
 from numba.core import cgutils
 
+from starsmith.model.kernels.tables import GROUP, MOST, ROWS, SHIFT
+
 LANES = 16  # float32 or int32 in a vector: 64 bytes, one register of AVX-512 or two of AVX2
-GROUP = 64  # bytes in a vector; also the weights that share one scale where they have 4 bits
-ROWS = 4  # weight rows at once: enough sums under way to hide the latency of one
-MOST = 4  # activation rows at once: with ROWS, half of the 32 registers
 
 _I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _I32S, _F32S = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
 _FEATURES = binding.get_host_cpu_features()
-HAS_VNNI = bool(_FEATURES.get("avx512vnni") and _FEATURES.get("avx512bw"))
-HAS_AVX2 = bool(_FEATURES.get("avx2"))
 
+Instructions = Literal["vnni", "avx2", "plain"]  # for products of bytes: AVX-512's, AVX2's, or what LLVM makes of it
 Name = Literal["f32", "bf16", "i8_f32", "i8", "u4", "mix_f32", "mix_bf16"]
 Value = Any  # llvmlite's values have no types
 Loader = Callable[[Any, Value], Value]
@@ -49,6 +47,18 @@ class Loop:
 
     generate: Callable[[Any, Any], None]
     arguments: int
+
+
+def best() -> Instructions:
+    """The fastest that this processor has."""
+    if _FEATURES.get("avx512vnni") and _FEATURES.get("avx512bw"):
+        return "vnni"
+    return "avx2" if _FEATURES.get("avx2") else "plain"
+
+
+def excess(instructions: Instructions) -> int:
+    """What `byte_products` adds to every activation, so that SHIFT times the sum of the weights is too much."""
+    return SHIFT if instructions == "vnni" else 0
 
 
 def _pointer(builder: Any, address: Value, kind: Any) -> Value:
@@ -151,42 +161,42 @@ def float_products(load: Loader, weight_bytes: int, most: int) -> Loop:
     return Loop(generate, 6)
 
 
-def byte_products(most: int) -> Loop:
-    """As `float_products`, of i8 weights and i8 activations: int32 sums, exact."""
+def byte_products(instructions: Instructions, most: int) -> Loop:
+    """As `float_products`, of i8 weights and i8 activations: int32 sums, exact, but for the `excess`."""
 
     def generate(builder: Any, arguments: Any) -> None:
         weights, weight_stride, activations, activation_stride, k, out = arguments
         sums = _Sums(builder, ROWS, most, _I32S)
-        step = GROUP if HAS_VNNI else LANES
+        step = GROUP if instructions == "vnni" else LANES
         with cgutils.for_range(builder, builder.udiv(k, ir.Constant(_I64, step))) as loop:
             at = _scaled(builder, loop.index, step)
-            seen = [
-                _bytes(builder, builder.add(_offset(builder, activations, activation_stride, m), at), shifted=True)
-                for m in range(most)
-            ]
+            places = [builder.add(_offset(builder, activations, activation_stride, m), at) for m in range(most)]
+            seen = [_bytes(builder, instructions, place, shifted=True) for place in places]
             for row in range(ROWS):
-                weight = _bytes(builder, builder.add(_offset(builder, weights, weight_stride, row), at), shifted=False)
+                place = builder.add(_offset(builder, weights, weight_stride, row), at)
+                weight = _bytes(builder, instructions, place, shifted=False)
                 for m in range(most):
-                    sums.put(row, m, _add_products(builder, sums.get(row, m), seen[m], weight))
+                    sums.put(row, m, _add_products(builder, instructions, sums.get(row, m), seen[m], weight))
         _store_totals(builder, sums, out, most, _I32, builder.add)
 
     return Loop(generate, 6)
 
 
-def _bytes(builder: Any, address: Value, *, shifted: bool) -> Value:
-    """What `_add_products` takes; `shifted` by 128 to be unsigned, where the instruction wants that."""
-    if not HAS_VNNI:
+def _bytes(builder: Any, instructions: Instructions, address: Value, *, shifted: bool) -> Value:
+    """What `_add_products` takes; `shifted` to be unsigned, where the instruction wants that."""
+    if instructions != "vnni":
         return builder.sext(_load(builder, address, ir.VectorType(_I8, LANES)), ir.VectorType(_I16, LANES))
     lanes = ir.VectorType(_I8, GROUP)
     vector = _load(builder, address, lanes)
-    return builder.bitcast(builder.xor(vector, _constant(lanes, 128)) if shifted else vector, _I32S)
+    return builder.bitcast(builder.xor(vector, _constant(lanes, SHIFT)) if shifted else vector, _I32S)
 
 
-def _add_products(builder: Any, total: Value, unsigned: Value, signed: Value) -> Value:
-    if HAS_VNNI:
+def _add_products(builder: Any, instructions: Instructions, total: Value, unsigned: Value, signed: Value) -> Value:
+    """The products of neighbours, in the end of four, added to 16 int32."""
+    if instructions == "vnni":
         name = "llvm.x86.avx512.vpdpbusd.512"
         return builder.call(_external(builder, name, _I32S, [_I32S] * 3), [total, unsigned, signed])
-    if HAS_AVX2:
+    if instructions == "avx2":
         pairs, halves = ir.VectorType(_I32, 8), ir.VectorType(_I16, LANES)
         name = "llvm.x86.avx2.pmadd.wd"
         made = builder.call(_external(builder, name, pairs, [halves] * 2), [unsigned, signed])
@@ -195,11 +205,7 @@ def _add_products(builder: Any, total: Value, unsigned: Value, signed: Value) ->
     return builder.add(total, builder.mul(builder.sext(unsigned, _I32S), builder.sext(signed, _I32S)))
 
 
-SHIFT = 128 if HAS_VNNI else 0
-"""What is added to every activation of `byte_products`: SHIFT times the sum of the weights is too much."""
-
-
-def nibble_products(most: int) -> Loop:
+def nibble_products(instructions: Instructions, most: int) -> Loop:
     """u4 weights and i8 activations, a float32 scale for each GROUP of weights.
 
     `(weights, weight_stride, activations, activation_stride, k, out, scales, scale_stride)`; the sums are float32 and
@@ -225,7 +231,7 @@ def nibble_products(most: int) -> Loop:
                         seen = builder.add(_offset(builder, activations, activation_stride, m), at_activation)
                         seen = builder.add(seen, ir.Constant(_I64, GROUP * number))
                         signed = _load(builder, seen, ir.VectorType(_I8, GROUP))
-                        exact = builder.sitofp(_group_product(builder, weight, signed), _F32S)
+                        exact = builder.sitofp(_group_product(builder, instructions, weight, signed), _F32S)
                         sums.put(row, m, _fma(builder, exact, factor, sums.get(row, m)))
 
         with cgutils.for_range(builder, builder.lshr(groups, ir.Constant(_I64, 1))) as loop:
@@ -254,17 +260,18 @@ def _one_group(builder: Any, address: Value) -> list[Value]:
     return [builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(_I32, GROUP), list(range(GROUP))))]
 
 
-def _group_product(builder: Any, unsigned: Value, signed: Value) -> Value:
+def _group_product(builder: Any, instructions: Instructions, unsigned: Value, signed: Value) -> Value:
     """16 int32 whose sum is the product of 64 unsigned and 64 signed bytes."""
     zero = ir.Constant(_I32S, None)
-    if HAS_VNNI:
-        return _add_products(builder, zero, builder.bitcast(unsigned, _I32S), builder.bitcast(signed, _I32S))
+    if instructions == "vnni":
+        parts = [builder.bitcast(one, _I32S) for one in (unsigned, signed)]
+        return _add_products(builder, instructions, zero, *parts)
     total, halves = zero, ir.VectorType(_I16, LANES)
     for start in range(0, GROUP, LANES):
         order = ir.Constant(ir.VectorType(_I32, LANES), list(range(start, start + LANES)))
-        parts = (builder.shuffle_vector(one, one, order) for one in (unsigned, signed))
-        first, second = next(parts), next(parts)
-        total = _add_products(builder, total, builder.zext(first, halves), builder.sext(second, halves))
+        first, second = (builder.shuffle_vector(one, one, order) for one in (unsigned, signed))
+        first, second = builder.zext(first, halves), builder.sext(second, halves)
+        total = _add_products(builder, instructions, total, first, second)
     return total
 
 
@@ -306,19 +313,37 @@ def _store_totals(builder: Any, sums: _Sums, out: Value, most: int, kind: Any, a
         builder.store(total, _pointer(builder, builder.add(out, ir.Constant(_I64, 4 * place)), kind), align=1)
 
 
+def _loop(name: Name, instructions: Instructions, most: int) -> Loop:
+    match name:
+        case "f32":
+            return float_products(_f32, 4, most)
+        case "bf16":
+            return float_products(_bf16, 2, most)
+        case "i8_f32":
+            return float_products(_i8, 1, most)
+        case "i8":
+            return byte_products(instructions, most)
+        case "u4":
+            return nibble_products(instructions, most)
+        case "mix_f32":
+            return value_mix(_f32, 4, most)
+        case "mix_bf16":
+            return value_mix(_bf16, 2, most)
+
+
 @cache
-def addresses(name: Name) -> tuple[int, int, int, int]:
+def addresses(name: Name, instructions: Instructions) -> list[int]:
     """Where the compiled loop of this name is, for M from 1 to MOST."""
     module = ir.Module()
-    for most, loop in enumerate(_LOOPS[name], start=1):
+    for most in range(1, MOST + 1):
+        loop = _loop(name, instructions, most)
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * loop.arguments), f"{name}_{most}")
         builder = ir.IRBuilder(function.append_basic_block())
         loop.generate(builder, function.args)
         builder.ret_void()
     engine = _compile(str(module))
     _ENGINES.append(engine)
-    first, second, third, fourth = (engine.get_function_address(f"{name}_{most}") for most in range(1, MOST + 1))
-    return first, second, third, fourth
+    return [engine.get_function_address(f"{name}_{most}") for most in range(1, MOST + 1)]
 
 
 def _compile(text: str) -> Any:
@@ -336,12 +361,3 @@ def _compile(text: str) -> Any:
 
 
 _ENGINES: list[Any] = []  # the code lives as long as they do
-_LOOPS: dict[Name, list[Loop]] = {
-    "f32": [float_products(_f32, 4, most) for most in range(1, MOST + 1)],
-    "bf16": [float_products(_bf16, 2, most) for most in range(1, MOST + 1)],
-    "i8_f32": [float_products(_i8, 1, most) for most in range(1, MOST + 1)],
-    "i8": [byte_products(most) for most in range(1, MOST + 1)],
-    "u4": [nibble_products(most) for most in range(1, MOST + 1)],
-    "mix_f32": [value_mix(_f32, 4, most) for most in range(1, MOST + 1)],
-    "mix_bf16": [value_mix(_bf16, 2, most) for most in range(1, MOST + 1)],
-}
