@@ -79,6 +79,8 @@ def ship(runs: Path) -> None:
             raise StarsmithError(f"the starter has {size:,} bytes, at most {LARGEST_BYTES:,}", hint="make it smaller")
         shutil.rmtree(SHIPPED, ignore_errors=True)
         shutil.copytree(place, SHIPPED)
+        for file in SHIPPED.rglob("*"):
+            file.chmod(0o755 if file.is_dir() else 0o644)
     note(f"{SHIPPED}: {size:,} bytes, {len(rows):,} training files")
 
 

@@ -13,7 +13,6 @@ from work import BITS, LIKELIEST, Engine, Work, file_bytes, main
 from starsmith.inference.loading import Weights, open_runner
 from starsmith.inference.runner import BLOCK_TOKENS, Chunk
 
-
 WEIGHTS: dict[str, Weights] = {"bf16": "bfloat16", "w8a8": "w8a8", "int8": "int8", "int4": "int4"}
 
 

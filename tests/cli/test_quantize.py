@@ -88,7 +88,9 @@ def test_a_rounded_model_cannot_be_read_as_another(model: Path, tmp_path: Path) 
 
 def test_a_model_without_a_corpus_is_told_how_to_go_on(model: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
-    with artifact.create(alone, kind="model", config=build(pretrain.PretrainConfig, {"steps": 1}, where="test"), rooms=("core",)):
+    with artifact.create(
+        alone, kind="model", config=build(pretrain.PretrainConfig, {"steps": 1}, where="test"), rooms=("core",)
+    ):
         (tmp_path / "alone.partial" / "config.json").write_bytes((model / "config.json").read_bytes())
 
     with pytest.raises(ArtifactError) as refused:

@@ -17,11 +17,24 @@ _INODES = 4096
 
 @dataclass(frozen=True)
 class Confinement:
-    """What every child puts on; made once."""
+    """What children put on; made once. What `common` holds, the process above puts on as well, unless it has tools."""
 
     files: landlock.Ruleset | None
-    calls: seccomp.Filter | None
+    common: seccomp.Filter | None
+    rest: seccomp.Filter | None
     bounded_threads: bool  # whether RLIMIT_NPROC counts this sandbox's processes only
+
+    def put_on_common(self) -> None:
+        """Inherited by all children, which then need not do it one by one."""
+        if self.files:
+            self.files.apply()
+        if self.common:
+            self.common.apply()
+
+    def put_on_rest(self) -> None:
+        """Nothing is started or signalled any more."""
+        if self.rest:
+            self.rest.apply()
 
 
 @dataclass(frozen=True)
@@ -76,14 +89,11 @@ def close_down() -> None:
 
 def confine(confinement: Confinement, bounds: Bounds, descriptors: Sequence[int]) -> list[int]:
     """For a child, before it reads a line of anybody's program; it keeps these descriptors: where they are then."""
-    if confinement.files:
-        confinement.files.apply()
     kept = keep_only(descriptors)
     limit(confinement, bounds)
     _limit(resource.RLIMIT_CPU, _cpu_backstop_s(bounds))
     _limit(resource.RLIMIT_AS, bounds.memory_bytes)
-    if confinement.calls:
-        confinement.calls.apply()
+    confinement.put_on_rest()
     return kept
 
 
@@ -92,10 +102,8 @@ def confine_tool(confinement: Confinement, bounds: Bounds) -> None:
     limit(confinement, bounds)
     _limit(resource.RLIMIT_CPU, _cpu_backstop_s(bounds))
     _limit(resource.RLIMIT_DATA, bounds.memory_bytes)  # Java, Go and Node reserve far more addresses than they use
-    if confinement.files:
-        confinement.files.apply()
-    if confinement.calls:
-        confinement.calls.apply()
+    confinement.put_on_common()
+    confinement.put_on_rest()
 
 
 def limit(confinement: Confinement, bounds: Bounds) -> None:

@@ -141,16 +141,21 @@ def _settle(settings: Settings) -> confinement.Confinement:
     sys.dont_write_bytecode = True
     for name in settings["preload"]:
         importlib.import_module(name)
-    return _clothes(settings)
+    clothes = _clothes(settings)
+    if not settings["tools"]:
+        clothes.put_on_common()
+    return clothes
 
 
 def _clothes(settings: Settings) -> confinement.Confinement:
     if not settings["confined"]:
-        return confinement.Confinement(files=None, calls=None, bounded_threads=False)
+        return confinement.Confinement(files=None, common=None, rest=None, bounded_threads=False)
+    tools, mounts = settings["tools"], settings["mounts"]
     return confinement.Confinement(
         files=landlock.Ruleset(map(tuple, settings["rules"])) if landlock.abi() else None,
-        calls=seccomp.compile_filter(tools=settings["tools"], mounts=settings["mounts"]),
-        bounded_threads=settings["mounts"],
+        common=seccomp.compile_base(tools=tools, mounts=mounts),
+        rest=seccomp.compile_rest(tools=tools),
+        bounded_threads=mounts,
     )
 
 
