@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 def report(run: Path, out: Path | None, samples: int, last: str | None) -> None:
     """Write a static page about the artefacts in the directory RUN, or about a LOG of completions.
 
-    RUN may also be a model's directory, and one in training (DIR.partial): the page has its curves so far.
+    RUN may also be a model's directory, and one in training (DIR.partial): the page has its curves so far. Or the scores
+    of a benchmark that starsmith evaluate wrote.
 
     Exit status 1: the chain of the log does not hold; standard error names the first line that does not.
     """
     from starsmith.core.errors import InputError
     from starsmith.evaluation import report as pages
+    from starsmith.evaluation import score_page, scored
 
     if out is not None and (out.is_dir() or not out.resolve().parent.is_dir()):
         fault = "is a directory" if out.is_dir() else f"cannot be written: {out.parent} is no directory"
@@ -38,6 +40,9 @@ def report(run: Path, out: Path | None, samples: int, last: str | None) -> None:
         hint = "give the directory of a run, or a log that starsmith serve --log wrote"
         fault = "is neither a directory nor a file" if run.exists() else "does not exist"
         raise InputError(f"{run} {fault}", hint=hint)
+    if score_page.is_scores(run):
+        click.echo(score_page.write([scored.read(run)], out or run / "run" / "scores.html"))
+        return
     complete = all((run / name).is_dir() for name in ("model", "corpus", "index"))
     taken = samples_of(run, samples) if complete else []
     place = run / "run" if pages.is_model(run) else run  # a model's own files are counted and digested
