@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def report(run: Path, out: Path | None, samples: int, last: str | None) -> None:
     """Write a static page about the artefacts in the directory RUN, or about a LOG of completions.
 
-    RUN may also be a model's directory, and one in training (DIR.partial): the page has its curves so far. Or the scores
-    of a benchmark that starsmith evaluate wrote.
+    RUN may also be a model's directory, and one in training (DIR.partial): the page has its curves so far. Or the
+    scores of a benchmark that starsmith evaluate wrote.
 
     Exit status 1: the chain of the log does not hold; standard error names the first line that does not.
     """

@@ -110,6 +110,7 @@ def test_nobody_there_is_an_error_that_says_where() -> None:
 @pytest.mark.parametrize(
     ("header", "least", "most"),
     [("7", 7, 7), (formatdate(time.time() + 600, usegmt=True), 500, 600), ("soon", None, None)],
+    ids=["seconds", "a date", "a word"],  # of two processes that run tests each names a date of its own
 )
 def test_an_overloaded_upstream_says_when_to_come_again(header: str, least: float | None, most: float | None) -> None:
     with upstream() as server, backend(server.url) as engine:

@@ -84,19 +84,15 @@ def is_supported() -> bool:
     return os.uname().machine in _ARCHITECTURES
 
 
-def compile_base(*, tools: bool, mounts: bool) -> Filter:
+def compile_base(*, tools: bool) -> Filter:
     """What neither a program nor the process it is forked from needs: long, and put on once.
 
-    tools   for compilers and what they build, which start programs
-    mounts  whether there is a file system of its own, so that modes and times may be changed there
+    tools  for compilers and what they build, which start programs
     """
     machine, column = os.uname().machine, _column()
     on_x86 = machine == "x86_64"
     killed = [numbers[column] for numbers in _KILLED.values()] + (list(_KILLED_X86.values()) if on_x86 else [])
     refused = [numbers[column] for numbers in _REFUSED.values()]
-    if not mounts:
-        refused += [numbers[column] for numbers in _REFUSED_WITHOUT_MOUNTS.values()]
-        refused += _REFUSED_WITHOUT_MOUNTS_X86.values() if on_x86 else []
     if not tools:
         refused += [numbers[column] for numbers in _REFUSED_UNLESS_TOOLS.values()]
     code = [
@@ -113,19 +109,24 @@ def compile_base(*, tools: bool, mounts: bool) -> Filter:
     return Filter(b"".join(code))
 
 
-def compile_rest(*, tools: bool) -> Filter:
-    """What only the process above may do, which starts and ends processes: short, for every child anew.
+def compile_rest(*, tools: bool, mounts: bool) -> Filter:
+    """What only the process above may do, which starts and ends processes and cleans up: short, for every child anew.
+
+    mounts  whether there is a file system of its own, so that modes and times may be changed there
 
     The kernel runs a new filter on every call's number when it is put on, which for the long one takes 0.3 ms.
     """
     column = _column()
     kill, other_kill, limits = (_OWN_ONLY[name][column] for name in ("kill", "tgkill", "prlimit64"))
-    forks = _REFUSED_UNLESS_TOOLS_X86.values() if os.uname().machine == "x86_64" and not tools else ()
+    on_x86 = os.uname().machine == "x86_64"
+    refused = [] if mounts else [numbers[column] for numbers in _REFUSED_WITHOUT_MOUNTS.values()]
+    refused += _REFUSED_WITHOUT_MOUNTS_X86.values() if on_x86 and not mounts else []
+    refused += _REFUSED_UNLESS_TOOLS_X86.values() if on_x86 and not tools else []
     code = [
         _step(_LOAD, _NUMBER_AT),
         *_when(_CLONE3[column], _ERROR | errno.ENOSYS),  # its flags are behind a pointer; libc then uses clone
         *_clone(_CLONE[column], tools=tools),
-        *(line for number in forks for line in _when(number, _ERROR | errno.EPERM)),
+        *(line for number in refused for line in _when(number, _ERROR | errno.EPERM)),
         *(_when_about(limits, 0) if tools else _when_about(limits, 0, _OWN_PID_MARK)),
         # With tools, signals stay within a process namespace, and Landlock's scope within the program.
         *([] if tools else _when_about(kill, _OWN_PID_MARK) + _when_about(other_kill, _OWN_PID_MARK)),

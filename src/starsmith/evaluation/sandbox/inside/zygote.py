@@ -153,8 +153,8 @@ def _clothes(settings: Settings) -> confinement.Confinement:
     tools, mounts = settings["tools"], settings["mounts"]
     return confinement.Confinement(
         files=landlock.Ruleset(map(tuple, settings["rules"])) if landlock.abi() else None,
-        common=seccomp.compile_base(tools=tools, mounts=mounts),
-        rest=seccomp.compile_rest(tools=tools),
+        common=seccomp.compile_base(tools=tools),
+        rest=seccomp.compile_rest(tools=tools, mounts=mounts),
         bounded_threads=mounts,
     )
 
