@@ -229,7 +229,7 @@ HUNGRY = {  # what must end them
         "    while True: threading.Thread(target=time.sleep, args=(99,)).start()",
         {"error", "memory"},
     ),
-    "memory bomb": ("def f(x):\n    kept = []\n    while True: kept.append(bytearray(1 << 26))", {"memory"}),
+    "memory bomb": ("def f(x):\n    kept = []\n    while True: kept.append(bytes(1 << 26))", {"memory"}),
     "shared memory bomb": (
         "import mmap\ndef f(x):\n    kept = []\n    while True:\n        m = mmap.mmap(-1, 1 << 28); kept.append(m)",
         {"memory", "error"},

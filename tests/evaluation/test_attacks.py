@@ -280,7 +280,7 @@ def _traces() -> tuple[int, list[str], list[str]]:
                 os.getpid()
             ):
                 children.append(folder.name)
-    folders = sorted(path.name for path in Path("/tmp").glob("starsmith-sandbox-*"))
+    folders = sorted(path.name for path in Path("/tmp").glob(f"starsmith-sandbox-{os.getpid()}-*"))
     return len(list(Path("/proc/self/fd").iterdir())), children, folders
 
 

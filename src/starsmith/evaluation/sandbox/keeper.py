@@ -34,7 +34,9 @@ class Keeper:
                 "other languages than Python run in namespaces only: their tools start processes of their own",
                 hint="apt-get install bubblewrap",
             )
-        self._own_scratch = None if namespaces else Path(tempfile.mkdtemp(prefix="starsmith-sandbox-")).resolve()
+        self._own_scratch = (
+            None if namespaces else Path(tempfile.mkdtemp(prefix=f"starsmith-sandbox-{os.getpid()}-")).resolve()
+        )
         self.scratch = self._own_scratch or Path("/tmp")  # noqa: S108  (a tmpfs of the sandbox's own)
         self._around = (
             surroundings.tools_surroundings(self.scratch)
