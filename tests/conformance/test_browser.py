@@ -148,7 +148,7 @@ def test_escape_dismisses_and_the_server_hears_of_it(chromium: str) -> None:
 
 
 def test_typing_on_hangs_up_on_the_request_before(chromium: str) -> None:
-    engine = ScriptedEngine("value " * 100, delay_s=0.05)
+    engine = ScriptedEngine(" ".join(f"value_{number}" for number in range(100)), delay_s=0.05)
 
     with running(make_service(engine)) as url:
         seen = drive(

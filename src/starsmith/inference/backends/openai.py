@@ -64,7 +64,8 @@ class OpenAIBackend:
                     yield from chunks
                 return
             except InputError as error:  # comes before the first token, or not at all
-                if not tries_left or not isinstance(request.prefix, str) or not _is_too_long(error):
+                rendered = request.special_tokens and request.suffix is None  # it is sent as it is
+                if not tries_left or rendered or not isinstance(request.prefix, str) or not _is_too_long(error):
                     raise
             room = int(SHRINK * min(room, _length(request)))
 
