@@ -1,5 +1,6 @@
 """Tiny worlds that several test folders build on."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Sequence
@@ -16,6 +17,24 @@ from worlds import Commit, Files, MakeCorpus, Write, function_text, source_file
 # The same examples on every run, and no failure because a busy machine took long over one.
 settings.register_profile("starsmith", deadline=None, derandomize=True)
 settings.load_profile("starsmith")
+
+# What is imported stays: looking through it for garbage took a third of the time until the first test.
+gc.disable()
+
+WHOLLY_SLOW = "\npytestmark = pytest.mark.slow\n"
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage again, but not among what was imported, now or at the end."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave a module of slow tests unread where only quick ones are asked for: its imports alone take seconds."""
+    if config.getoption("markexpr") != "not slow" or collection_path.suffix != ".py":
+        return None
+    return WHOLLY_SLOW in collection_path.read_text(encoding="utf-8") or None
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from engines.models import SHAPES
 from engines.sides import Bracket, Round
 from engines.work import Report, Work, measure
 
+pytestmark = pytest.mark.slow
+
 REPORT = Report(
     load_s=1.0, prefill_s=[2.0, 2.0, 9.0], decode_s=[0.2] * 3, step_s=[0.3] * 3, weights_bytes=1000,
     before_bytes=0, peak_bytes=0, likeliest=[(5, -1.0)],

@@ -11,6 +11,8 @@ from typists.replay import replay, together
 from typists.servers import Address, OpenAI
 from typists.trace import Keystroke
 
+pytestmark = pytest.mark.slow
+
 PIECES, PIECE_S = 5, 0.1
 
 

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typists import trace
 
+pytestmark = pytest.mark.slow
+
 TEXT = Path(pytest.__file__).read_text(encoding="utf-8")  # a real file
 
 

@@ -16,6 +16,8 @@ from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import Tokenizer
 
+pytestmark = pytest.mark.slow
+
 # No real licence: a text with the shape of one.
 RAIL = "BigExample OpenRAIL-M\n\nATTACHMENT A\nUSE RESTRICTIONS\n(a) what this test forbids\n"
 

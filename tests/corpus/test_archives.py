@@ -17,6 +17,8 @@ from starsmith.corpus.files import RawFile, Unreadable
 from starsmith.corpus.sources import Source, open_source
 from worlds import MIT
 
+pytestmark = pytest.mark.slow
+
 CODE = b"def f():\n    return 1\n"
 LARGEST = 1_000_000
 
@@ -186,7 +188,6 @@ def test_members_of_a_zip_that_share_their_bytes_are_a_bomb(tmp_path: Path) -> N
     assert reasons_of(read(open_source(path)))["a.py"] == "archive_bomb"
 
 
-@pytest.mark.slow
 def test_a_tar_bomb_ends_the_listing_and_what_came_before_is_kept(tmp_path: Path) -> None:
     content = tar_bytes({"a.py": CODE}, member("bomb.txt", 200_000_000), member("after.py"))
     path = tmp_path / "bomb.tar.bz2"

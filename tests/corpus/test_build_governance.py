@@ -11,6 +11,8 @@ from starsmith.core.errors import ArtifactError, InputError
 from starsmith.core.records import read_files, sha256_of
 from worlds import MIT, Write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def project(tmp_path: Path, write: Write) -> Path:

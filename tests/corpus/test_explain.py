@@ -16,6 +16,8 @@ from starsmith.corpus.sources import open_sources
 from starsmith.corpus.stages import STAGE_NAMES, Rules
 from worlds import MIT, Commit, Write
 
+pytestmark = pytest.mark.slow
+
 
 def words(path: Path, *, corpus: Path | None = None, **settings: Any) -> list[Word]:
     rules = Rules(build_config(CorpusConfig, settings, where="here"))

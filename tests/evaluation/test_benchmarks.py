@@ -20,6 +20,8 @@ from starsmith.evaluation.sandbox.choice import choose
 from starsmith.evaluation.sandbox.inside.toolchain import TOOLCHAINS
 from starsmith.evaluation.scoring import judge, judge_references
 
+pytestmark = pytest.mark.slow
+
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="SKIPPED: ../shared has no benchmarks")
 
 CRUX = [{"id": "s0", "code": "def f(a, b=1):\n    return a * 2 + b", "input": "3, b=4", "output": "10"}]
@@ -67,13 +69,11 @@ def references(name: str, folder: Path, *, every: int = 1) -> Counter[str]:
         ("cyberseceval-autocomplete", 1916),
     ],
 )
-@pytest.mark.slow
 def test_every_problem_is_there(name: str, problems: int) -> None:
     assert len(load(name, data=DATA).problems) == problems
 
 
 @needs_data
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "every"),
     [
@@ -96,7 +96,6 @@ def test_known_answers_pass_in_the_sandbox(name: str, every: int, tmp_path: Path
 
 
 @needs_data
-@pytest.mark.slow
 def test_the_references_of_ds1000_pass_where_the_libraries_are_those_of_their_time(tmp_path: Path) -> None:
     found = references("ds1000-completion", tmp_path, every=40)
 
@@ -105,7 +104,6 @@ def test_the_references_of_ds1000_pass_where_the_libraries_are_those_of_their_ti
 
 
 @needs_data
-@pytest.mark.slow
 def test_nothing_written_passes_nothing(tmp_path: Path) -> None:
     for name in ("humaneval", "mbpp", "multipl-e-python", "infilling-single-line"):
         loaded = load(name, data=DATA, limit=12)
@@ -128,7 +126,6 @@ def test_tests_run_apart_from_the_candidate_wherever_they_can() -> None:
 
 
 @needs_data
-@pytest.mark.slow
 def test_evalplus_digests_are_those_of_the_references() -> None:
     from starsmith.evaluation.benchmarks.differential import digest
     from starsmith.evaluation.export import read_rows
@@ -316,7 +313,6 @@ def test_every_language_of_multipl_e_is_one_that_can_be_run() -> None:
 
 
 @needs_data
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("short", "problem_id", "right", "wrong"),
     [
@@ -350,7 +346,6 @@ def test_programs_of_multipl_e_are_compiled_and_run(
     assert [one.verdict for one in found] == ["pass", "fail"], found
 
 
-@pytest.mark.slow
 def test_a_shell_program_of_multipl_e_is_run(tmp_path: Path) -> None:
     task = TASKS["multipl-e-sh"]
     row = {"name": "HumanEval_23_strlen", "language": "sh", "prompt": "#!/bin/bash\nlength() {\n",
@@ -407,7 +402,6 @@ def test_the_scanner_leaves_what_is_well_done(language: str, code: str) -> None:
 
 
 @needs_data
-@pytest.mark.slow
 def test_the_scanner_finds_most_of_what_cyberseceval_knows_to_be_insecure() -> None:
     loaded = load("cyberseceval-autocomplete", data=DATA)
 

@@ -15,6 +15,8 @@ from starsmith.evaluation.modes import called_names, mode_for
 from starsmith.evaluation.sandbox.choice import SandboxChoice, choose, kernel_only
 from starsmith.evaluation.sandbox.surroundings import find_tools, package_entries
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 MODES: tuple[Mode, ...] = ("split", "same")
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="SKIPPED: ../shared has no benchmarks")
@@ -68,7 +70,6 @@ def test_each_way_to_end_has_its_verdict(sandbox: SandboxChoice) -> None:
     assert "'same'" in outcomes["passes a function"].detail
 
 
-@pytest.mark.slow
 def test_processor_time_decides_a_timeout_and_it_is_run_again_at_the_end(sandbox: SandboxChoice) -> None:
     loop = split("loop", "def f(x):\n    while True: pass", "f(1)")
     sleeps = split("sleeps", "import time\ndef f(x): time.sleep(1.5)", "f(1)")
@@ -81,7 +82,6 @@ def test_processor_time_decides_a_timeout_and_it_is_run_again_at_the_end(sandbox
     assert outcomes["sleeps"].verdict == "pass"
 
 
-@pytest.mark.slow
 def test_the_wall_clock_ends_what_only_sleeps(sandbox: SandboxChoice) -> None:
     sleeper = split("sleeper", "import time\ndef f(x): time.sleep(99)", "f(1)", Limits(cpu_s=0.5, wall_s=1.0))
 
@@ -245,7 +245,6 @@ def test_executing_imports_neither_torch_nor_transformers() -> None:
     assert said.stdout.strip() == "set()"
 
 
-@pytest.mark.slow
 @needs_data
 def test_every_reference_of_humaneval_passes_in_two_processes_and_in_one(sandbox: SandboxChoice) -> None:
     packed = (DATA / "humaneval" / "HumanEval.jsonl.gz").read_bytes()

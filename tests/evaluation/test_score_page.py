@@ -9,6 +9,8 @@ from starsmith.evaluation import score_page
 from starsmith.evaluation.pass_at_k import estimates
 from starsmith.evaluation.scored import Scored
 
+pytestmark = pytest.mark.slow
+
 
 def scores(label: str, right: list[int], *, samples: int = 20, task: str = "humaneval") -> Scored:
     counts = {f"HumanEval/{number}": (samples, found) for number, found in enumerate(right)}

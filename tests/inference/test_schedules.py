@@ -19,6 +19,8 @@ from starsmith.model.config import ModelConfig
 from starsmith.model.kv_cache import BlockPool
 from starsmith.model.transformer import Transformer
 
+pytestmark = pytest.mark.slow
+
 FEWEST_BLOCKS = 6  # enough for the longest request alone: 60 ids and 30 tokens
 
 
@@ -224,7 +226,6 @@ def model() -> Transformer:
     return Transformer(config).double().eval()  # so that the order of sums decides nothing
 
 
-@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schedule=st.lists(requests, min_size=2, max_size=6), limits=limits, blocks=st.integers(FEWEST_BLOCKS, 12))
 def test_a_real_model_writes_in_company_what_it_writes_alone(

@@ -13,6 +13,8 @@ from starsmith.model import checkpoint, quantized
 from starsmith.model.quantization import KINDS, Kind
 from tiny_models import of_kind, random_model
 
+pytestmark = pytest.mark.slow
+
 IDS = torch.tensor([[1, 5, 2, 9, 3, 3, 7]])
 
 

@@ -20,6 +20,8 @@ from starsmith.serving.opening import open_backend_service
 from starsmith.serving.service import Service
 from upstreams import TEXT, Talk, Upstream, upstream, well
 
+pytestmark = pytest.mark.slow
+
 WHOLE = "".join(TEXT)
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 5}}
 
@@ -230,7 +232,6 @@ def test_while_one_upstream_is_down_another_answers_and_the_health_shows_it() ->
 # whose code it is
 
 
-@pytest.mark.slow
 def test_the_text_of_an_upstream_is_attributed(tmp_path: Path) -> None:
     with served(writes(FIB), index=numbers_index(tmp_path)) as (client, _, _):
         response = ask(client, prompt="x\n")
@@ -240,7 +241,6 @@ def test_the_text_of_an_upstream_is_attributed(tmp_path: Path) -> None:
     assert "source=1" in response.headers["X-Starsmith-Attribution"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_copy_that_an_upstream_writes_is_stopped(tmp_path: Path, stream: bool) -> None:
     def endless(talk: Talk) -> None:

@@ -9,6 +9,8 @@ import pytest
 from scripted import ENDLESS, ScriptedEngine, make_service, running, wait_for
 from starsmith.serving.worker import Worker
 
+pytestmark = pytest.mark.slow
+
 
 def connect(url: str, body: dict[str, Any]) -> socket.socket:
     """Send a completion request, and leave the connection open."""
@@ -37,7 +39,6 @@ def settled(engine: ScriptedEngine) -> int:
             return before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [
@@ -60,7 +61,6 @@ def test_closing_the_connection_stops_decoding_at_once(body: dict[str, Any]) -> 
         assert settled(engine) <= at_hang_up + 3  # the step under way, and what the socket takes to tell
 
 
-@pytest.mark.slow
 def test_a_request_that_hangs_up_in_the_queue_is_never_begun() -> None:
     engine = ScriptedEngine(ENDLESS, delay_s=0.01)
 
@@ -105,7 +105,6 @@ def test_room_in_the_queue_is_given_back_by_those_who_hang_up() -> None:
     assert b" 200 " in answer
 
 
-@pytest.mark.slow
 def test_stopping_the_server_stops_a_long_answer() -> None:
     engine = ScriptedEngine(ENDLESS, delay_s=0.01)
 

@@ -30,6 +30,8 @@ from starsmith.training.budget import (
 )
 from starsmith.training.gpus import GPUS
 
+pytestmark = pytest.mark.slow
+
 SIZES = ("starcoder2-3b", "starcoder2-7b", "starcoder2-15b")
 
 

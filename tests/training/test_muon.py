@@ -8,6 +8,8 @@ from torch import nn
 
 from starsmith.training.muon import Muon, cost, orthogonalize, owners
 
+pytestmark = pytest.mark.slow
+
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=30)
 
 

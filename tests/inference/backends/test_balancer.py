@@ -20,6 +20,8 @@ from starsmith.inference.engine import SamplingParams
 from upstreams import PATIENT, TEXT, Talk, upstream, well
 from upstreams import Upstream as Server
 
+pytestmark = pytest.mark.slow
+
 NEVER_S = 3600.0  # between two checks
 OFTEN_S = 0.02
 WHOLE = "".join(TEXT)

@@ -17,6 +17,8 @@ from starsmith.inference.text_engine import TextToken, Usage
 from starsmith.inference.trimming import Manners
 from upstreams import MODEL, TEXT, Talk, backend, free_port, upstream, well
 
+pytestmark = pytest.mark.slow
+
 INFILL = CompletionRequest(prefix="def fib(n):\n    ", suffix="\n", params=SamplingParams(max_tokens=20))
 
 

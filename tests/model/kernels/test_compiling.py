@@ -6,6 +6,8 @@ from numba import njit
 from starsmith.model.kernels import rows, step
 from starsmith.model.kernels.compiling import SOURCES, announced
 
+pytestmark = pytest.mark.slow
+
 
 def test_compiling_is_told_once_however_many_functions_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     @njit

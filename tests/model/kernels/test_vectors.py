@@ -11,6 +11,8 @@ from starsmith.model.kernels import vectors
 from starsmith.model.kernels.tables import GROUP, MOST, ROWS, SHIFT
 from starsmith.model.kernels.vectors import Instructions, Name
 
+pytestmark = pytest.mark.slow
+
 FORMS: list[Instructions] = ["vnni", "avx2", "plain"]
 FORMS = FORMS[FORMS.index(vectors.best()) :]  # this processor's, and those that ask less of it
 EVERY_M = pytest.mark.parametrize("most", range(1, MOST + 1))
