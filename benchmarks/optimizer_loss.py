@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from starsmith.cli.options import STAGES
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.config import build, load_recipe, to_table
 from starsmith.core.console import note, progress, table
 from starsmith.core.records import HELD_OUT
@@ -71,7 +71,7 @@ class World:
     @property
     def corpus(self) -> Path:
         """What the tokens were made of."""
-        return artifact.parent_directory(self.tokens, "corpus")
+        return ancestry.parent_directory(self.tokens, "corpus")
 
 
 class Results:
@@ -209,7 +209,7 @@ def _peer_run(series: Series, rate: float, end: float, seed: int) -> dict[str, A
 def open_world(out: Path, given: Path | None) -> World:
     """The tokens that were given, or those of the running Python's standard library, made once."""
     tokens = given or _own_tokens(out)
-    tokenizer = Tokenizer.load(artifact.parent_directory(tokens, "tokenizer"))
+    tokenizer = Tokenizer.load(ancestry.parent_directory(tokens, "tokenizer"))
     return World(tokens, tokenizer, artifact.read(tokens, kind="tokens").id[:16])
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.config import build
 from starsmith.core.console import note, table
 from starsmith.core.records import HELD_OUT
@@ -112,7 +112,7 @@ def _study(
 def _world(out: Path, given: Path | None) -> World:
     """The tokens that were given, or those of the running Python's standard library, made once."""
     tokens = given or _own_tokens(out)
-    tokenizer = artifact.parent_directory(tokens, "tokenizer")
+    tokenizer = ancestry.parent_directory(tokens, "tokenizer")
     size = Tokenizer.load(tokenizer).vocab_size
     return World(tokens, tokenizer, size, artifact.read(tokens, kind="tokens").counts["train_tokens"])
 

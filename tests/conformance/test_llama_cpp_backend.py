@@ -13,6 +13,7 @@ import pytest
 import torch
 from gguf import GGUFWriter, TokenType
 
+from learnt import CONTEXT, LEARNT, TEXT, write_model
 from scripted import wait_for
 from starsmith.core.errors import ConfigError, EngineError, InputError
 from starsmith.inference.backends.llama_cpp import LlamaCppBackend, LlamaCppConfig
@@ -21,16 +22,11 @@ from starsmith.inference.backends.templates import TEMPLATES
 from starsmith.inference.completion import CompletionRequest
 from starsmith.inference.engine import SamplingParams
 from starsmith.model import checkpoint, gguf
-from starsmith.model.config import ModelConfig
-from starsmith.model.transformer import Transformer
 from starsmith.tokenizer import fim
 from starsmith.tokenizer.bpe import FIM_MIDDLE, SPECIAL_TOKENS, Tokenizer
 
 pytestmark = pytest.mark.slow
 
-TEXT = "def area(width, height):\n    return 2025 * width + height\n"
-LEARNT = 12  # tokens of it that are the prompt; the rest is to be written
-CONTEXT = 256
 WIDTH = 32  # of the network of noise
 SPELT = ("▁", "a", "b")
 CONTROLS = ("▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>")
@@ -39,27 +35,7 @@ CONTROLS = ("▁<PRE>", "▁<MID>", "▁<SUF>", "▁<EOT>")
 @pytest.fixture(scope="module")
 def model(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model that has learnt one text by heart, so that its likeliest tokens are no accident of rounding."""
-    torch.manual_seed(1)
-    tokenizer = Tokenizer.load(tokenizer_directory)
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-    )
-    network = Transformer(config)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    row = torch.tensor([tokenizer.encode(TEXT)])
-    for _ in range(60):
-        torch.nn.functional.cross_entropy(network(row[:, :-1])[0], row[0, 1:]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    out = tmp_path_factory.mktemp("llama") / "model"
-    checkpoint.save(network.eval(), tokenizer_directory / "tokenizer.json", out)
-    return out
+    return write_model(tokenizer_directory, tmp_path_factory.mktemp("llama") / "model", steps=60)
 
 
 @pytest.fixture(scope="module")

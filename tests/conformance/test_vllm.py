@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from learnt import learn
 from starsmith.inference.engine import GenerationRequest, SamplingParams
 from starsmith.inference.local import engine_for
 from starsmith.model import checkpoint
 from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import Tokenizer
-from vllm_cpu import PYTHON
+from vllm_cpu import PYTHON, SETTINGS
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,11 +28,6 @@ pytestmark = [
 
 SCRIPT = Path(__file__).with_name("vllm_generate.py")
 TOKENS, WINDOW = 24, 16
-# A processor's build: no threads bound to cores, little memory, no reports to anybody, nothing from a hub.
-SETTINGS = {
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1",
-    "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING",
-}  # fmt: skip
 
 
 def test_vllm_writes_the_same_greedy_tokens(tokenizer_directory: Path, tmp_path: Path) -> None:
@@ -49,7 +45,7 @@ def test_vllm_writes_the_same_greedy_tokens(tokenizer_directory: Path, tmp_path:
         initializer_range=128**-0.5,
     )
     network, row = Transformer(config), torch.randint(40, config.vocab_size, (1, 100))
-    learn(network, row)
+    learn(network, row, steps=40)
     checkpoint.save(network, tokenizer_directory / "tokenizer.json", tmp_path / "model")
     prompts = [row[0, :length].tolist() for length in (40, 70, 3)]
     files = tmp_path / "prompts.json", tmp_path / "tokens.json"
@@ -67,15 +63,6 @@ def test_vllm_writes_the_same_greedy_tokens(tokenizer_directory: Path, tmp_path:
     without_window = Transformer(replace(config, sliding_window=None))
     without_window.load_state_dict(network.state_dict())
     assert greedy(without_window, prompts) != ours  # so vLLM keeps to the window
-
-
-def learn(network: Transformer, row: torch.Tensor) -> None:
-    """A row of tokens by heart: the likeliest token is then no accident of rounding."""
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for _ in range(40):
-        torch.nn.functional.cross_entropy(network(row[:, :-1])[0], row[0, 1:]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
 
 
 def greedy(network: Transformer, prompts: list[list[int]]) -> list[list[int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from learnt import LEARNT, TEXT, write_model
 from starsmith.core.errors import EngineError
 from starsmith.inference.backends.balancer import Balancer
 from starsmith.inference.backends.openai import OpenAIBackend, Upstream
@@ -18,12 +19,10 @@ from starsmith.inference.backends.templates import TEMPLATES
 from starsmith.inference.completion import CompletionRequest
 from starsmith.inference.engine import SamplingParams
 from starsmith.model import checkpoint
-from starsmith.model.config import ModelConfig
-from starsmith.model.transformer import Transformer
 from starsmith.tokenizer import fim
 from starsmith.tokenizer.bpe import Tokenizer
 from upstreams import free_port
-from vllm_cpu import PYTHON
+from vllm_cpu import PYTHON, SETTINGS
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,13 +35,6 @@ pytestmark = [
 STARTS_WITHIN_S = 300
 CONTEXT = 128
 NAME = "tiny"
-TEXT = "def area(width, height):\n    return 2025 * width + height\n"
-LEARNT = 12  # tokens of it that are the prompt; the rest is to be written
-# A processor's build: no threads bound to cores, little memory, no reports to anybody, nothing from a hub.
-SETTINGS = {
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1",
-    "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "WARNING",
-}  # fmt: skip
 ARGUMENTS = (
     "--host=127.0.0.1", "--dtype=float32", "--enforce-eager", f"--max-model-len={CONTEXT}",
     f"--served-model-name={NAME}", "--gpu-memory-utilization=0.1", "--enable-prompt-tokens-details",
@@ -52,27 +44,7 @@ ARGUMENTS = (
 @pytest.fixture(scope="module")
 def model(tokenizer_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model that has learnt one text by heart, so that its likeliest tokens are no accident of rounding."""
-    torch.manual_seed(1)
-    tokenizer = Tokenizer.load(tokenizer_directory)
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=CONTEXT,
-    )
-    network = Transformer(config)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    row = torch.tensor([tokenizer.encode(TEXT)])
-    for _ in range(60):
-        torch.nn.functional.cross_entropy(network(row[:, :-1])[0], row[0, 1:]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    out = tmp_path_factory.mktemp("vllm") / "model"
-    checkpoint.save(network.eval(), tokenizer_directory / "tokenizer.json", out)
-    return out
+    return write_model(tokenizer_directory, tmp_path_factory.mktemp("vllm") / "model", steps=60)
 
 
 @pytest.fixture(scope="module")

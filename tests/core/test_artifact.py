@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.errors import ArtifactError, ConfigError, InputError, StarsmithError
 from starsmith.core.statement import canonical
 
@@ -492,19 +492,19 @@ def test_a_damaged_artefact_is_not_up_to_date(damage: str, chain: Path) -> None:
 def test_a_parent_is_found_where_it_was_or_beside_the_child(tmp_path: Path) -> None:
     make(tmp_path / "far" / "corpus")
     make(tmp_path / "near" / "tokens", parents={"corpus": tmp_path / "far" / "corpus"})
-    assert artifact.parent_directory(tmp_path / "near" / "tokens", "corpus") == tmp_path / "far" / "corpus"
+    assert ancestry.parent_directory(tmp_path / "near" / "tokens", "corpus") == tmp_path / "far" / "corpus"
 
     (tmp_path / "far" / "corpus").rename(tmp_path / "near" / "of-another-name")
-    assert artifact.parent_directory(tmp_path / "near" / "tokens", "corpus").name == "of-another-name"
+    assert ancestry.parent_directory(tmp_path / "near" / "tokens", "corpus").name == "of-another-name"
 
     shutil.rmtree(tmp_path / "near" / "of-another-name")
     with pytest.raises(ArtifactError, match=r"the corpus that .*tokens was made from"):
-        artifact.parent_directory(tmp_path / "near" / "tokens", "corpus")
+        ancestry.parent_directory(tmp_path / "near" / "tokens", "corpus")
 
 
 def test_a_role_that_an_artefact_does_not_have_is_an_error(chain: Path) -> None:
     with pytest.raises(ArtifactError, match="was not made from a tokenizer"):
-        artifact.parent_directory(chain / "tokens", "tokenizer")
+        ancestry.parent_directory(chain / "tokens", "tokenizer")
 
 
 def test_an_ancestor_is_found_by_its_kind(chain: Path) -> None:
@@ -513,9 +513,9 @@ def test_an_ancestor_is_found_by_its_kind(chain: Path) -> None:
     ):
         pass
 
-    assert artifact.ancestor_directory(chain / "model", "corpus") == chain / "corpus"
+    assert ancestry.ancestor_directory(chain / "model", "corpus") == chain / "corpus"
     with pytest.raises(ArtifactError, match="there is no tokenizer"):
-        artifact.ancestor_directory(chain / "model", "tokenizer")
+        ancestry.ancestor_directory(chain / "model", "tokenizer")
 
 
 @pytest.fixture

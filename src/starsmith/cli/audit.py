@@ -162,10 +162,10 @@ def _load(table: str, cls: type[Config], recipe: Path | None, overrides: Sequenc
 
 
 def _corpus_of(model: Path) -> Path:
-    from starsmith.core import artifact
+    from starsmith.core import ancestry, artifact
 
     artifact.read(model, kind="model")
-    return artifact.ancestor_directory(model, "corpus")
+    return ancestry.ancestor_directory(model, "corpus")
 
 
 def _compared(found: dict[str, Any]) -> tuple[str, str, str]:

@@ -241,7 +241,7 @@ def _measure_held_out(
     model: Path, corpus: Path | None, out: Path, recipe: Path | None, overrides: tuple[str, ...], *, as_json: bool
 ) -> None:
     """The figures of held-out files."""
-    from starsmith.core.artifact import ancestor_directory
+    from starsmith.core.ancestry import ancestor_directory
     from starsmith.evaluation import run as stage
 
     config = load_config("evaluation", stage.EvaluationConfig, recipe, overrides)
@@ -269,7 +269,7 @@ def _load(task: str, data: Path | None, corpus: Path | None, limit: int | None, 
 
 
 def _corpus_of(task: str, model: str, corpus: Path | None) -> Path | None:
-    from starsmith.core.artifact import ancestor_directory
+    from starsmith.core.ancestry import ancestor_directory
     from starsmith.evaluation.benchmarks.tasks import HELD_OUT_FIM
 
     if task != HELD_OUT_FIM or corpus is not None or _is_address(model):

@@ -24,7 +24,7 @@ def pretrain(
 
     Under `torchrun` it uses every rank: torchrun --nproc-per-node 8 --no-python starsmith pretrain TOKENS --out DIR
     """
-    from starsmith.core.artifact import parent_directory
+    from starsmith.core.ancestry import parent_directory
     from starsmith.training.config import PretrainConfig
 
     config = load_config("pretrain", PretrainConfig, recipe, overrides)

@@ -1,7 +1,6 @@
 """`starsmith quantize`."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +12,6 @@ if TYPE_CHECKING:
     from starsmith.model.quantization import Kind
 
 KINDS = ("w8a8", "int8", "int4")  # of model.quantization, which help need not load
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizeConfig:
-    """One setting: how the weights are rounded."""
-
-    weights: str
 
 
 @click.command()
@@ -47,18 +39,12 @@ def quantize(
 
     w8a8: int8 weights and activations, the fastest. int8, int4: weights only; int4 is the smallest.
     """
-    from starsmith.core import artifact
     from starsmith.model import quantized
     from starsmith.tokenizer.bpe import FILE_NAME
 
     held_out = None if no_report else _corpus_of(model, corpus)
-    with artifact.create(
-        out, kind="model", config=QuantizeConfig(weights=weights), rooms=("core", "model"), parents={"base": model}
-    ) as draft:
-        rounded = quantized.quantize(model, weights)
-        quantized.save(rounded, weights, model / FILE_NAME, draft.path)
-        draft.counts["parameters"] = rounded.config.parameters
-        del rounded
+    config = quantized.QuantizeConfig(weights=weights)
+    quantized.run(config, model=model, tokenizer_file=model / FILE_NAME, out=out)
     found = _cost(model, out, held_out, size, infills) if held_out is not None else None
     if as_json:
         click.echo(json.dumps({"out": str(out), "weights": weights, "cost": found}))
@@ -69,11 +55,11 @@ def quantize(
 
 
 def _corpus_of(model: Path, corpus: Path | None) -> Path:
-    from starsmith.core import artifact
+    from starsmith.core import ancestry
     from starsmith.core.errors import ArtifactError
 
     try:
-        return corpus or artifact.ancestor_directory(model, "corpus")
+        return corpus or ancestry.ancestor_directory(model, "corpus")
     except ArtifactError as error:
         raise ArtifactError(error.message, hint="give --corpus DIR to measure on, or --no-report") from None
 

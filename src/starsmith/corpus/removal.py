@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.config import NONE
 from starsmith.core.config import build as build_config
 from starsmith.core.console import progress
@@ -127,7 +127,7 @@ def prepare(plan: Plan, places: Sequence[Path | str] = (), *, out: Path) -> Prep
     config = settings_of(plan.corpus)
     made_from = origins.read(plan.corpus)
     roles = {parent.role for parent in manifest.parents}
-    benchmarks = artifact.parent_directory(plan.corpus, "benchmarks") if "benchmarks" in roles else None
+    benchmarks = ancestry.parent_directory(plan.corpus, "benchmarks") if "benchmarks" in roles else None
     earlier = frozenset(made_from.past.fulfilled) & set(plan.removals.ids)
     prepared = replace(plan, removals=replace(plan.removals, earlier=earlier))
     sources = origins.reopen(made_from, config, places)

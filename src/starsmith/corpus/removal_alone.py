@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.config import to_table
 from starsmith.core.errors import InputError
 from starsmith.core.merkle import write_tree
@@ -48,7 +48,7 @@ def run(plan: Plan, *, out: Path) -> list[NotReadmitted]:
     if manifest.counts.get("kept", 0) == len(plan.documents):
         raise InputError(f"nothing of {plan.corpus} would be left", hint="delete it, and what was made from it")
     roles = {parent.role for parent in manifest.parents}
-    parents = {role: artifact.parent_directory(plan.corpus, role) for role in sorted(roles)}
+    parents = {role: ancestry.parent_directory(plan.corpus, role) for role in sorted(roles)}
     listed = list(_rows(plan.corpus / artifact.RUN / "dropped.jsonl"))
     with artifact.create(out, kind="corpus", config=config, rooms=("core", "corpus"), parents=parents) as draft:
         draft.filters += manifest.filters

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.console import note
 from starsmith.core.errors import ArtifactError, InputError
 from starsmith.model import checkpoint
@@ -47,7 +47,7 @@ def _corpora_above(path: Path) -> tuple[set[str], bool]:
             found.add(parent.id)
             continue
         try:
-            above, whole = _corpora_above(artifact.parent_directory(path, parent.role))
+            above, whole = _corpora_above(ancestry.parent_directory(path, parent.role))
         except ArtifactError:
             above, whole = set(), False
         found |= above

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from starsmith.core.console import progress
 from starsmith.inference.engine import Engine
 from starsmith.tokenizer.bpe import Tokenizer
 
@@ -33,6 +34,18 @@ def measure(
         nats -= math.fsum(log_probabilities(ids))
         size += len(tokenizer.decode_bytes(ids[1:]))
     return BitsPerByte(nats / math.log(2), size, len(documents))
+
+
+def measure_engine(engine: Engine, tokenizer: Tokenizer, documents: Sequence[Sequence[int]], label: str) -> BitsPerByte:
+    """Bits per byte of a model, with its progress shown under `label`."""
+
+    def score(ids: Sequence[int]) -> list[float]:
+        scores = score_document(engine, ids)
+        advance()
+        return scores
+
+    with progress(f"{label}: bits per byte", total=len(documents), unit="files") as advance:
+        return measure(score, tokenizer, documents)
 
 
 def score_document(engine: Engine, ids: Sequence[int]) -> list[float]:

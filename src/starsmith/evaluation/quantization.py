@@ -6,7 +6,7 @@ medians of a few runs on this machine, one model after the other: a sign, where 
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from starsmith.core.console import progress
 from starsmith.core.errors import ConfigError, InputError
 from starsmith.core.records import HELD_OUT, SourceFile, read_files
-from starsmith.evaluation.bits_per_byte import measure, score_document
+from starsmith.evaluation.bits_per_byte import measure_engine
 from starsmith.evaluation.comparison import compare
 from starsmith.evaluation.infilling import Hole, by_hash, choose_holes, fill
 from starsmith.evaluation.run import first_bytes
@@ -84,8 +84,7 @@ def _measure(path: Path, files: Sequence[SourceFile], holes: Sequence[Hole]) -> 
     tokenizer = Tokenizer.load(path)
     with load_engine(path, inline=True) as engine:
         documents = [ids for file in files if len(ids := tokenizer.encode(file.text)) > 1]
-        with progress(f"{path.name}: bits per byte", total=len(documents), unit="files") as advance:
-            bits = measure(_counted(engine, advance), tokenizer, documents)
+        bits = measure_engine(engine, tokenizer, documents, path.name)
         with progress(f"{path.name}: filling holes", total=len(holes), unit="holes") as advance:
             filled = list(fill(Completer(engine, tokenizer), holes, advance))
         prefill, decode = _speeds(engine, [token for ids in documents for token in ids])
@@ -96,15 +95,6 @@ def _measure(path: Path, files: Sequence[SourceFile], holes: Sequence[Hole]) -> 
         prefill_tokens_per_s=prefill,
         decode_ms=decode,
     )
-
-
-def _counted(engine: LocalEngine, advance: Callable[[], None]) -> Callable[[Sequence[int]], list[float]]:
-    def counted(ids: Sequence[int]) -> list[float]:
-        scores = score_document(engine, ids)
-        advance()
-        return scores
-
-    return counted
 
 
 def _speeds(engine: LocalEngine, ids: Sequence[int]) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.errors import StarsmithError
 from starsmith.core.records import HELD_OUT, SourceFile, read_files
 from starsmith.core.statement import parse_json
@@ -27,7 +27,7 @@ def rescore(directory: Path, manifest: artifact.Manifest) -> tuple[list[str], li
         if results["task"] != TASK:
             return [], [f"{directory} was not scored again: its task is {results['task']!r}"]
         rows = [parse_json(line) for line in (directory / SAMPLES).read_bytes().splitlines()]
-        files = list(read_files(artifact.parent_directory(directory, "corpus"), split=HELD_OUT))
+        files = list(read_files(ancestry.parent_directory(directory, "corpus"), split=HELD_OUT))
         by_place = {(file.swhid, file.path): file for file in files}
         filled = [_refill(row, by_place) for row in rows]
         stored = dict(results["infilling"])

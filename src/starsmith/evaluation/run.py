@@ -5,7 +5,7 @@ is stored, so that a figure can be traced to what was written; nothing random is
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from starsmith.core import artifact
 from starsmith.core.console import progress
 from starsmith.core.errors import ConfigError, InputError
 from starsmith.core.records import HELD_OUT, TRAIN, SourceFile, read_files
-from starsmith.evaluation.bits_per_byte import BitsPerByte, measure, score_document
+from starsmith.evaluation.bits_per_byte import BitsPerByte, measure, measure_engine
 from starsmith.evaluation.infilling import Filled, Hole, by_hash, choose_holes, fill, fill_with_ngram
 from starsmith.evaluation.ngram import ORDER, NGram
 from starsmith.evaluation.statistics import wilson
@@ -103,8 +103,7 @@ def first_bytes(files: Sequence[SourceFile], limit: int) -> list[SourceFile]:
 
 def _bits(engine: Engine, baseline: NGram, tokenizer: Tokenizer, files: Sequence[SourceFile]) -> dict[str, Any]:
     documents = [ids for file in files if len(ids := tokenizer.encode(file.text)) > 1]
-    with progress("evaluation: bits per byte", total=len(documents), unit="files") as advance:
-        scored = measure(_counted(lambda ids: score_document(engine, ids), advance), tokenizer, documents)
+    scored = measure_engine(engine, tokenizer, documents, "evaluation")
     plain = measure(lambda ids: np.log(baseline.probabilities(ids))[1:].tolist(), tokenizer, documents)
     return {
         "model": _rounded(scored),
@@ -112,17 +111,6 @@ def _bits(engine: Engine, baseline: NGram, tokenizer: Tokenizer, files: Sequence
         "files": scored.files,
         "bytes": scored.size_bytes,
     }
-
-
-def _counted(
-    function: Callable[[Sequence[int]], list[float]], advance: Callable[[], None]
-) -> Callable[[Sequence[int]], list[float]]:
-    def counted(ids: Sequence[int]) -> list[float]:
-        scores = function(ids)
-        advance()
-        return scores
-
-    return counted
 
 
 def _rounded(found: BitsPerByte) -> float:

@@ -6,6 +6,7 @@ The directory is that of any checkpoint, with `quantization_config` in its `conf
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from starsmith.core import artifact
 from starsmith.core.console import progress
 from starsmith.core.errors import CheckpointError, ConfigError
 from starsmith.model import checkpoint
@@ -21,6 +23,21 @@ from starsmith.model.quantization import GROUP, KINDS, Kind, QuantizedEmbedding,
 from starsmith.model.transformer import Transformer
 
 _AGAIN = "make it again with starsmith quantize"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeConfig:
+    """One setting: how the weights are rounded."""
+
+    weights: Kind
+
+
+def run(config: QuantizeConfig, *, model: Path, tokenizer_file: Path, out: Path) -> None:
+    """Write a model artefact with the weights of the one in `model`, rounded."""
+    with artifact.create(out, kind="model", config=config, rooms=("core", "model"), parents={"base": model}) as draft:
+        rounded_model = quantize(model, config.weights)
+        save(rounded_model, config.weights, tokenizer_file, draft.path)
+        draft.counts["parameters"] = rounded_model.config.parameters
 
 
 def kind_of(path: Path) -> Kind | None:

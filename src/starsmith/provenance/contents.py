@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from starsmith.core import merkle
-from starsmith.core.artifact import MANIFEST, Manifest, parent_directory
+from starsmith.core.ancestry import parent_directory
+from starsmith.core.artifact import MANIFEST, Manifest
 from starsmith.core.errors import ArtifactError
 from starsmith.core.records import HELD_OUT
 from starsmith.provenance.fingerprints import FingerprintTable

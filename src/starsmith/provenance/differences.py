@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.errors import ArtifactError
 
 
@@ -49,7 +49,7 @@ def corpus_of(directory: Path) -> Path:
     """The artefact itself when it is a corpus, else the corpus in the chain above it."""
     if artifact.read(directory).kind == "corpus":
         return directory
-    return artifact.ancestor_directory(directory, "corpus")
+    return ancestry.ancestor_directory(directory, "corpus")
 
 
 def compare(before: Path, after: Path) -> Differences:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.errors import ArtifactError
 from starsmith.provenance.contents import check_contents
 from starsmith.provenance.policy import Demands
@@ -144,7 +144,7 @@ class _Walk:
     def _find_parent(self, child: Path, parent: artifact.Parent) -> Path | None:
         """The directory of a parent; its id, seal and kind compared with what the child wrote down."""
         try:
-            directory = artifact.parent_directory(child, parent.role)
+            directory = ancestry.parent_directory(child, parent.role)
         except ArtifactError:
             return self._explain_absence(child, parent)
         try:
@@ -163,7 +163,7 @@ class _Walk:
 
     def _explain_absence(self, child: Path, parent: artifact.Parent) -> Path | None:
         """Nothing has the parent's id: it is gone, or what lies in its place was damaged or swapped."""
-        place = artifact.recorded_parent(child, parent.role)
+        place = ancestry.recorded_parent(child, parent.role)
         if place is None:
             gone = self.found.pinned if parent.id in self.pins else self.found.missing
             gone.append(MissingParent(child, parent.role, parent.id))

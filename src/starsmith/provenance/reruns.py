@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.config import build
 from starsmith.core.errors import ConfigError, StarsmithError
 from starsmith.core.version import source_sha256
@@ -24,7 +24,7 @@ def rerun(directory: Path, manifest: artifact.Manifest) -> tuple[list[str], list
     if unknown := [room for room in _rooms(manifest) if room not in _PACKAGES]:
         return [f"{file}: code.rooms has {unknown[0]!r}, wanted: some of {', '.join(_PACKAGES)}"], []
     try:
-        parents = {parent.role: artifact.parent_directory(directory, parent.role) for parent in manifest.parents}
+        parents = {parent.role: ancestry.parent_directory(directory, parent.role) for parent in manifest.parents}
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / manifest.kind
             STAGES[manifest.kind](manifest, parents, out)

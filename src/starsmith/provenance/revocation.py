@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.errors import ArtifactError, InputError
 from starsmith.core.statement import parse_json
 
@@ -211,7 +211,7 @@ class _Chain:
         if parent.id in self.known:
             return self.known[parent.id]
         try:
-            place = self.places.get(parent.id) or artifact.parent_directory(path, parent.role)
+            place = self.places.get(parent.id) or ancestry.parent_directory(path, parent.role)
             return self.leads(place, artifact.read(place))
         except (ArtifactError, OSError):
             return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.errors import ArtifactError, ConfigError
 from starsmith.core.records import TRAIN
 from starsmith.model.checkpoint import load_config
@@ -73,7 +73,7 @@ def read_card(model: Path, model_id: str) -> ModelCard:
 def find_index(model: Path) -> Path | None:
     """An index beside the model that was made from the corpus the model was trained on."""
     try:
-        corpus = artifact.read(artifact.ancestor_directory(model, "corpus")).id
+        corpus = artifact.read(ancestry.ancestor_directory(model, "corpus")).id
     except ArtifactError:
         return None
     for sibling in sorted(model.resolve().parent.iterdir()):
@@ -107,7 +107,7 @@ def _artefact_of(model: Path) -> str | None:
 def _licenses_of(model: Path) -> dict[str, int] | None:
     """None where the corpus is not there, as of a model that came from elsewhere."""
     try:
-        return count_licenses(artifact.ancestor_directory(model, "corpus"))
+        return count_licenses(ancestry.ancestor_directory(model, "corpus"))
     except ArtifactError:
         return None
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from starsmith.core import artifact
+from starsmith.core import ancestry, artifact
 from starsmith.core.errors import ArtifactError
 from starsmith.provenance.marks import marks_of, requests_in
 
@@ -86,7 +86,7 @@ def _chain(directory: Path) -> Iterator[Link]:
         yield Link(place, manifest.kind, manifest.id)
         for parent in manifest.parents:
             with suppress(ArtifactError):  # gone or elsewhere: there is nothing to look at
-                queue.append(artifact.parent_directory(place, parent.role))
+                queue.append(ancestry.parent_directory(place, parent.role))
 
 
 def _taints(link: Link) -> Iterator[Taint]:

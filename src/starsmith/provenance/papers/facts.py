@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from starsmith.core import artifact, merkle
+from starsmith.core import ancestry, artifact, merkle
 from starsmith.core.console import progress
 from starsmith.core.errors import ArtifactError
 from starsmith.core.records import HELD_OUT, TRAIN
@@ -203,7 +203,7 @@ def open_artifact(directory: Path, *, made_into: artifact.Parent | None = None) 
 
 def open_parent(child: Opened, parent: artifact.Parent) -> Opened:
     """The artefact that `child` was made from."""
-    return open_artifact(artifact.parent_directory(child.directory, parent.role), made_into=parent)
+    return open_artifact(ancestry.parent_directory(child.directory, parent.role), made_into=parent)
 
 
 def read_corpus(opened: Opened) -> CorpusFacts:
