@@ -1,10 +1,10 @@
-"""Checkpoints of StarCoder2's architecture with random weights, and their GGUF files, made once under `.bench/models`.
+"""Checkpoints of StarCoder2's architecture with random weights, rounded ones and GGUF files, made once.
 
 Speed does not depend on what the numbers are; whether two engines did the same work is seen from their logits, so the
 embedding is scaled to make these spread. The vocabulary has StarCoder2's size and is trained on the running Python's
-library, but for a few packages that are left to be typed.
+library, but for a few packages that are left to be typed. All is kept under `.bench/models`.
 
-python benchmarks/engines/models.py 160m 1b 3b      make them beforehand: 23 GB of disk, some minutes
+python benchmarks/engines/models.py 160m 1b 3b      make them beforehand: 31 GB of disk, some minutes
 """
 
 import shutil
@@ -18,8 +18,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from starsmith.core.console import note
-from starsmith.model import checkpoint, gguf
+from starsmith.model import checkpoint, gguf, quantized
 from starsmith.model.config import PRESETS, ModelConfig
+from starsmith.model.quantization import KINDS, Kind
 from starsmith.model.transformer import Transformer
 from starsmith.tokenizer.bpe import SPECIAL_TOKENS
 
@@ -69,6 +70,18 @@ def gguf_of(shape: str, kind: str) -> Path:
     return out
 
 
+def quantized_of(shape: str, kind: Kind) -> Path:
+    """The directory of the checkpoint with rounded weights."""
+    out = MODELS / f"{shape}-{kind}"
+    if not out.exists():
+        note(f"rounding {out.name}")
+        partial = out.with_name(out.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        quantized.save(quantized.quantize(checkpoint_of(shape), kind), kind, vocabulary(), partial)
+        partial.rename(out)
+    return out
+
+
 def vocabulary() -> Path:
     """The tokenizer.json that all shapes share."""
     out = MODELS / "vocabulary" / "tokenizer.json"
@@ -113,3 +126,5 @@ if __name__ == "__main__":
     for name in sys.argv[1:]:
         for number_kind in ("q8_0", "q4_0", "bf16"):
             gguf_of(name, number_kind)
+        for rounding in KINDS:
+            quantized_of(name, rounding)

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from work import BITS, LIKELIEST, Engine, Work, file_bytes, main
+from work import LIKELIEST, Engine, Work, file_bytes, main
 
-from starsmith.inference.loading import Weights, open_runner
+from starsmith.inference.loading import open_runner
 from starsmith.inference.runner import BLOCK_TOKENS, Chunk
-
-WEIGHTS: dict[str, Weights] = {"bf16": "bfloat16", "w8a8": "w8a8", "int8": "int8", "int4": "int4"}
 
 
 class Ours:
@@ -21,8 +19,8 @@ class Ours:
 
     def __init__(self, work: Work) -> None:
         torch.set_num_threads(work.threads)
-        self._runner = open_runner(Path(work.model), WEIGHTS[work.weights], device=work.device)
-        self.weights_bytes = int(file_bytes(work.model) * BITS[work.weights] / BITS["bf16"])
+        self._runner = open_runner(Path(work.model), kv_tokens=work.positions, device=work.device)
+        self.weights_bytes = file_bytes(work.model)
         self.about = f"torch {torch.__version__}"
 
     def likeliest(self, ids: Sequence[int]) -> list[tuple[int, float]]:

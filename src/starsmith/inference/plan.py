@@ -14,7 +14,7 @@ from starsmith.model.kernels.tables import GROUP, MOST, PORTION, ROWS, Floats, T
 from starsmith.model.kernels.vectors import LANES, Instructions
 from starsmith.model.kv_cache import BLOCK_TOKENS, BlockPool, Chunk
 from starsmith.model.quantization import QuantizedEmbedding, QuantizedLinear
-from starsmith.model.transformer import Transformer
+from starsmith.model.transformer import Transformer, rotary_angles
 
 STEP_TOKENS = 16  # of a step at most
 
@@ -167,10 +167,8 @@ class Plan:
         }
 
     def _rotations(self, config: ModelConfig) -> dict[int, int]:
-        """(positions, D / 2) cosines and sines, by the same steps as the model's own."""
-        width = config.head_dim
-        frequencies = 1.0 / config.rope_theta ** (torch.arange(0, width, 2, dtype=torch.int64).float() / width)
-        angles = torch.arange(config.max_position_embeddings).float()[:, None] * frequencies[None, :]
+        """(positions, D / 2) cosines and sines, as the model has them."""
+        angles = rotary_angles(config, torch.arange(config.max_position_embeddings))
         return {tables.COSINES: self._at(angles.cos()), tables.SINES: self._at(angles.sin())}
 
     def _own(self, config: ModelConfig) -> Table:

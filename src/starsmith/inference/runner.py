@@ -50,7 +50,7 @@ class TorchRunner:
         with torch.inference_mode():
             ids = torch.tensor([token for chunk in chunks for token in chunk.ids], device=self._device)
             hidden_TH = self.model.hidden(ids[None], cache=ChunkCache(self.pool, chunks))[0]
-            logits_NV = self.model.lm_head(hidden_TH[_wanted(chunks, self._device)]).float().cpu()
+            logits_NV = self.model.lm_head(hidden_TH[wanted_rows(chunks, self._device)]).float().cpu()
         return list(logits_NV.split([chunk.logits for chunk in chunks]))
 
     def copy_block(self, source: int, target: int) -> None:
@@ -61,7 +61,7 @@ class TorchRunner:
         """See `Runner.close`; nothing does."""
 
 
-def _wanted(chunks: Sequence[Chunk], device: torch.device) -> Tensor:
+def wanted_rows(chunks: Sequence[Chunk], device: torch.device) -> Tensor:
     """Rows of the chunks, joined, of which logits are wanted."""
     rows: list[int] = []
     end = 0

@@ -99,11 +99,12 @@ def attend(q_BATD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, *, window: int | None
     if new == 1 and not torch.is_grad_enabled():
         return _attend_once(q_BATD, k_BGSD, v_BGSD, window)
     groups = q_BATD.size(1) // k_BGSD.size(1)
-    k_BASD, v_BASD = k_BGSD.repeat_interleave(groups, 1), v_BGSD.repeat_interleave(groups, 1)
+    if groups > 1:
+        k_BGSD, v_BGSD = k_BGSD.repeat_interleave(groups, 1), v_BGSD.repeat_interleave(groups, 1)
     causal = new == seen and (window is None or seen <= window)
     mask = None if causal else _mask(new, seen, window, q_BATD.device)
     return functional.scaled_dot_product_attention(
-        q_BATD, k_BASD, v_BASD, attn_mask=mask, is_causal=causal, dropout_p=dropout
+        q_BATD, k_BGSD, v_BGSD, attn_mask=mask, is_causal=causal, dropout_p=dropout
     )
 
 

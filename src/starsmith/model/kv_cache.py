@@ -74,7 +74,7 @@ class ChunkCache:
         self._tables = [torch.tensor(chunk.blocks, dtype=torch.int64, device=device) for chunk in chunks]
         places = [torch.arange(chunk.past, chunk.end, device=device) for chunk in chunks]
         self.positions = torch.cat(places)  # (T,) of each new token in its sequence
-        self._slots = torch.cat(
+        self.slots = torch.cat(  # (T,) where its keys and values go
             [
                 table[place // BLOCK_TOKENS] * BLOCK_TOKENS + place % BLOCK_TOKENS
                 for table, place in zip(self._tables, places, strict=True)
@@ -83,18 +83,34 @@ class ChunkCache:
 
     def attend(self, layer: int, q_BATD: Tensor, k_BGTD: Tensor, v_BGTD: Tensor, *, window: int | None) -> Tensor:
         """Store the new keys and values (B = 1), and let every chunk attend to its own sequence."""
-        self._pool.store(layer, self._slots, k_BGTD[0], v_BGTD[0])
+        self._pool.store(layer, self.slots, k_BGTD[0], v_BGTD[0])
+        return self.look(layer, q_BATD, window=window)
+
+    def look(self, layer: int, q_BATD: Tensor, *, window: int | None, groups: Sequence[int] = ()) -> Tensor:
+        """Let every chunk attend to its own sequence, whose keys and values are stored (B = 1).
+
+        groups  the key/value head of each head of `q`, in order, where these are not all that the model has
+        """
         parts, start = [], 0
         for chunk, table in zip(self._chunks, self._tables, strict=True):
             # Whole blocks that lie before the first new token's window are not looked at.
             skipped = 0 if window is None else max(chunk.past + 1 - window, 0) // BLOCK_TOKENS
             seen = chunk.end - skipped * BLOCK_TOKENS
             k_GSD, v_GSD = self._pool.gather(layer, table[skipped:], seen)
+            if groups:
+                k_GSD, v_GSD = (_chosen(held, groups) for held in (k_GSD, v_GSD))
             q = q_BATD[:, :, start : start + len(chunk.ids)]
             out = attention.attend(q.to(k_GSD.dtype), k_GSD[None], v_GSD[None], window=window)
             parts.append(out.to(q.dtype))
             start += len(chunk.ids)
-        return torch.cat(parts, dim=2)
+        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+
+
+def _chosen(held_GSD: Tensor, groups: Sequence[int]) -> Tensor:
+    """(A, S, D): a head's keys or values once for each that looks at them, where it is one without a copy."""
+    if groups[0] == groups[-1]:
+        return held_GSD[groups[0]].expand(len(groups), -1, -1)
+    return held_GSD[list(groups)]
 
 
 def blocks_for(tokens: int) -> int:

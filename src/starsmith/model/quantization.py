@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from starsmith.model.kernels import rows
-
 Kind = Literal["w8a8", "int8", "int4"]
 KINDS: tuple[Kind, ...] = ("w8a8", "int8", "int4")
 GROUP = 64  # weights that share a scale in int4: 4.5 bits a weight in all
@@ -144,16 +142,10 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 def _multiply_bytes(x_MK: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    if x_MK.device.type != "cpu":
-        return multiply_in_passes(x_MK, weight, scale, bias)
-    levels_MK, row_scale = rows.round_rows(x_MK.contiguous())
-    return rows.scale_rows(torch._int_mm(levels_MK, weight.T), scale, row_scale, bias)
-
-
-def multiply_in_passes(x_MK: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
-    """A w8a8 product by PyTorch alone, on any device, with the bits of the others."""
+    """The exact product on any device, with the bits of the kernels."""
     levels_MK, row_scale = to_bytes(x_MK)
-    padded = functional.pad(levels_MK, (0, 0, 0, max(FEWEST_ROWS - len(levels_MK), 0)))
+    missing = max(FEWEST_ROWS - len(levels_MK), 0) if x_MK.is_cuda else 0
+    padded = functional.pad(levels_MK, (0, 0, 0, missing))
     out_MN = torch._int_mm(padded, weight.T)[: len(levels_MK)].float() * scale * row_scale[:, None]
     return out_MN if bias is None else out_MN + bias
 

@@ -99,16 +99,12 @@ class _Body(nn.Module):
         return attention.pack(lengths, way, window=self.config.sliding_window, device=x.device)
 
     def _rotation(self, x: Tensor, lengths: Sequence[int] | None, cache: ChunkCache | None) -> Rotation:
-        """(T, D) cosines and sines of the positions, computed in float32 whatever the model's type."""
-        width = self.config.head_dim
-        exponents = torch.arange(0, width, 2, dtype=torch.int64, device=x.device).float() / width
-        frequencies = 1.0 / (self.config.rope_theta**exponents)
+        """(T, D) cosines and sines of the positions."""
         positions = torch.arange(x.size(1), device=x.device) if cache is None else cache.positions
         if lengths is not None:
             starts = torch.tensor([0, *lengths[:-1]], device=x.device).cumsum(0)
             positions = positions - starts.repeat_interleave(torch.tensor(lengths, device=x.device))
-        with torch.autocast(x.device.type, enabled=False):
-            angles = positions.float()[:, None] * frequencies[None, :]
+        angles = rotary_angles(self.config, positions)
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
 
@@ -165,6 +161,14 @@ class _Attention(nn.Module):
             out_BATD = attention.attend_packed(q_BATD, k_BGTD, v_BGTD, packing, window=window, dropout=dropout)
         out: Tensor = self.dropout(self.o_proj(out_BATD.transpose(1, 2).flatten(2)))
         return out
+
+
+def rotary_angles(config: ModelConfig, positions: Tensor) -> Tensor:
+    """(T,) positions to (T, D / 2) angles, computed in float32 whatever the model's type."""
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.int64, device=positions.device).float()
+    frequencies = 1.0 / (config.rope_theta ** (exponents / config.head_dim))
+    with torch.autocast(positions.device.type, enabled=False):
+        return positions.float()[:, None] * frequencies[None, :]
 
 
 def _rotate(x_BATD: Tensor, rotation: Rotation) -> Tensor:

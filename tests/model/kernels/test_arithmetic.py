@@ -12,7 +12,6 @@ from torch.nn import functional
 from starsmith.model import quantization
 from starsmith.model.kernels import arithmetic
 from starsmith.model.kernels.compiling import compiled
-from starsmith.model.kernels.rows import FEWEST, round_rows, scale_rows
 
 Floats = NDArray[np.float32]
 
@@ -133,23 +132,3 @@ def test_a_row_with_what_is_no_number_has_a_scale_that_is_none(value: float) -> 
 
     assert np.isnan(run(arithmetic.to_bytes, row, np.zeros(20, np.int8)))
     assert quantization.to_bytes(torch.from_numpy(row)[None])[1].isnan().all()
-
-
-@pytest.mark.parametrize("count", [1, FEWEST - 1, 5 * FEWEST])
-def test_rows_are_rounded_and_scaled_the_same_however_many_there_are(count: int) -> None:
-    x = torch.from_numpy(normal(count, 64))
-    scale, bias = torch.from_numpy(normal(7, seed=1)), torch.from_numpy(normal(7, seed=2))
-    exact = torch.arange(count * 7, dtype=torch.int32).view(count, 7) * 1000
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        levels, scales = round_rows(x)
-        out = scale_rows(exact.clone(), scale, scales, bias)
-    finally:
-        torch.set_num_threads(threads)
-
-    wanted, wanted_scales = quantization.to_bytes(x)
-    assert torch.equal(levels, wanted)
-    assert torch.equal(scales, wanted_scales)
-    assert torch.equal(out, exact.float() * scale * scales[:, None] + bias)
-    assert torch.equal(scale_rows(exact.clone(), scale, scales, None), exact.float() * scale * scales[:, None])

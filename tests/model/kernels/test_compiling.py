@@ -37,7 +37,7 @@ def test_nothing_is_told_where_nothing_is_compiled(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("kept", [step.step, rows._round_rows], ids=["step", "rows"])
+@pytest.mark.parametrize("kept", [step.step, rows.add_rows], ids=["step", "rows"])
 def test_what_calls_functions_of_other_files_is_kept_for_these_sources_alone(kept: object) -> None:
     cells = kept.py_func.__closure__  # type: ignore[attr-defined]
 
