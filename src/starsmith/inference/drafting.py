@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from starsmith.inference.engine import Drafter
+from starsmith.model.kernels.compiling import compiled, entry
 from starsmith.tokenizer.bpe import FILE_SEP, Tokenizer
 from starsmith.tokenizer.fim import STOP_TOKENS
 
@@ -26,6 +27,8 @@ CANDIDATES = 16  # places of a repository that are compared for one look-up
 GRAM = 4  # tokens by which a repository is looked up
 MOST_TOKENS = 4_000_000  # of a repository: 16 bytes each
 MOST_FILE_BYTES = 256 * 1024  # a larger file is generated, or data
+FACTOR, SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
+BUCKETS, UPPER = 1 << 18, np.uint64(64 - 18)
 _CONTROLS = max(STOP_TOKENS) + 1
 _SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "target", "dist", "build"})
 
@@ -33,7 +36,7 @@ _SKIPPED = frozenset({"node_modules", "__pycache__", "site-packages", "target", 
 class PromptLookup:
     """Guesses from one request's own prompt, both sides of the cursor, and what was written since.
 
-    Every token is compared at every step: some 20 us for thousands of them, and no index to build before the first.
+    Every token is compared at every step: a microsecond for a thousand of them, and no index to build before the first.
 
     references  more to look in, such as what was suggested before
     """
@@ -47,7 +50,7 @@ class PromptLookup:
     def propose(self, ids: Sequence[int], limit: int) -> Sequence[int]:
         """See `Drafter.propose`. `ids` only grow from call to call, so that each token is taken over once."""
         self._take(ids[self._size - self._first :])
-        place, self.matched = self._longest_match(min(len(ids), LONGEST))
+        place, self.matched = _longest_match(self._ids, self._size, min(len(ids), LONGEST))
         if self.matched < SHORTEST or limit <= 0:
             return ()
         return _before_control(self._ids[place : min(place + min(limit, PER_MATCHED * self.matched), self._size)])
@@ -60,18 +63,6 @@ class PromptLookup:
             self._ids = grown
         self._ids[self._size : size] = ids
         self._size = size
-
-    def _longest_match(self, longest: int) -> tuple[int, int]:
-        """The last place before which most tokens are those at the end, and how many are; control tokens part texts."""
-        ids, end = self._ids, self._size
-        places, matched = np.arange(1, end), 0
-        while matched < longest and (token := int(ids[end - 1 - matched])) >= _CONTROLS:
-            reaching = places[int(np.searchsorted(places, matched + 1)) :]  # with as many tokens before them
-            narrower = reaching[ids[reaching - 1 - matched] == token]
-            if not len(narrower):
-                break
-            places, matched = narrower, matched + 1
-        return (int(places[-1]), matched) if matched else (0, 0)
 
 
 @dataclass(frozen=True)
@@ -103,10 +94,13 @@ class RepositoryDrafts:
 
     def __init__(self, ids: NDArray[np.int32]) -> None:
         self._ids = ids
-        grams = _hashes(ids)
+        grams = np.empty(max(len(ids) - GRAM + 1, 0), np.uint64)
+        _hash_runs(ids, grams)
         # Of equal hashes the later place comes later: what a repository repeats is rather like its last files.
         self._places = np.argsort(grams, kind="stable").astype(np.int32)
         self._grams = grams[self._places]
+        # Where those begin that start with the same bits: a search in millions would miss every cache twenty times.
+        self._starts = (self._grams >> UPPER).searchsorted(np.arange(BUCKETS + 1, dtype=np.uint64)).astype(np.int32)
 
     @classmethod
     def read(
@@ -130,23 +124,9 @@ class RepositoryDrafts:
         """What followed the longest run of tokens that `ids` end with; nothing where GRAM tokens occur nowhere."""
         if len(ids) < GRAM:
             return ()
-        gram = _hashes(np.asarray(ids[-GRAM:], np.int32))[0]
-        first, stop = (int(np.searchsorted(self._grams, gram, side)) for side in ("left", "right"))
-        best, longest = 0, GRAM - 1
-        for start in self._places[max(first, stop - CANDIDATES) : stop][::-1]:
-            place = int(start) + GRAM
-            matched = self._matched(place, ids)
-            if matched > longest:
-                best, longest = place, matched
-        return _before_control(self._ids[best : best + min(limit, PER_MATCHED * longest)]) if best else ()
-
-    def _matched(self, place: int, ids: Sequence[int]) -> int:
-        """How many tokens before a place are equal to the last of `ids`."""
-        most = min(place, len(ids), LONGEST)
-        for back in range(1, most + 1):
-            if self._ids[place - back] != ids[-back] or ids[-back] < _CONTROLS:
-                return back - 1
-        return most
+        last = np.array(ids[-LONGEST:], np.int32)
+        place, matched = _find_run(self._ids, self._grams, self._starts, self._places, last)
+        return _before_control(self._ids[place : place + min(limit, PER_MATCHED * matched)]) if matched else ()
 
 
 class Deferred:
@@ -176,13 +156,89 @@ def _before_control(ids: NDArray[np.int32]) -> list[int]:
     return guesses[:end]
 
 
-def _hashes(ids: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """(N - GRAM + 1,) a hash of each run of GRAM ids, equal for equal runs; unequal ones are told apart later."""
-    count = max(len(ids) - GRAM + 1, 0)
-    mixed = np.zeros(count, np.uint64)
-    for place in range(GRAM):
-        mixed = (mixed ^ ids[place : place + count].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-    return mixed ^ (mixed >> np.uint64(29))
+def prepare() -> None:
+    """Compile the look-ups, if that was not kept: now, and not with the first keystroke."""
+    _longest_match.compile("(int32[::1], int64, int64)")
+    _hash_runs.compile("(int32[::1], uint64[::1])")
+    _find_run.compile("(int32[::1], uint64[::1], int32[::1], int32[::1], int32[::1])")
+
+
+@entry
+def _longest_match(ids: NDArray[np.int32], end: int, longest: int) -> tuple[int, int]:
+    """The last place before which most tokens are those before `end`, and how many are; control tokens part texts."""
+    best, most = 0, 0
+    for place in range(end - 1, 0, -1):
+        matched = _matched(ids, place, ids, end, min(longest, place))
+        if matched > most:
+            best, most = place, matched
+            if most == longest:
+                break
+    return best, most
+
+
+@entry
+def _hash_runs(ids: NDArray[np.int32], out: NDArray[np.uint64]) -> None:
+    """A hash of each run of GRAM ids, equal for equal runs; unequal ones are told apart later."""
+    for place in range(len(out)):
+        out[place] = _hash(ids, place)
+
+
+@entry
+def _find_run(
+    ids: NDArray[np.int32],
+    grams: NDArray[np.uint64],
+    starts: NDArray[np.int32],
+    places: NDArray[np.int32],
+    last: NDArray[np.int32],
+) -> tuple[int, int]:
+    """Behind which place of `ids` the longest run that ends as `last` does is over, and how long that is, or 0.
+
+    Of some of the latest places with the same last GRAM tokens; of equals the last.
+    """
+    wanted = _hash(last, len(last) - GRAM)
+    bucket = np.int64(wanted >> UPPER)
+    stop = _bound(grams, wanted, starts[bucket], starts[bucket + 1])
+    best, most = 0, GRAM - 1
+    for number in range(stop - 1, max(stop - CANDIDATES, 0) - 1, -1):
+        if grams[number] != wanted:
+            break
+        place = places[number] + GRAM
+        matched = _matched(ids, place, last, len(last), min(len(last), place))
+        if matched > most:
+            best, most = place, matched
+    return best, most if best else 0
+
+
+@compiled
+def _hash(ids: NDArray[np.int32], place: int) -> np.uint64:
+    mixed = np.uint64(0)
+    for offset in range(GRAM):
+        mixed = (mixed ^ np.uint64(ids[place + offset])) * FACTOR
+    return mixed ^ (mixed >> SHIFT)
+
+
+@compiled
+def _bound(values: NDArray[np.uint64], wanted: np.uint64, low: int, high: int) -> int:
+    """Where between two places of the sorted values those begin that are greater than the wanted one."""
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] <= wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def _matched(one: NDArray[np.int32], end: int, other: NDArray[np.int32], other_end: int, most: int) -> int:
+    """How many tokens before two ends are the same, of `most`."""
+    matched = 0
+    while matched < most:
+        token = one[end - 1 - matched]
+        if token != other[other_end - 1 - matched] or token < _CONTROLS:
+            break
+        matched += 1
+    return matched
 
 
 def _texts(folders: Sequence[Path]) -> Iterator[str]:

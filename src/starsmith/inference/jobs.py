@@ -14,7 +14,7 @@ from torch import Tensor
 
 from starsmith.core.errors import StarsmithError
 from starsmith.inference.engine import Drafter, GeneratedToken, SamplingParams, never
-from starsmith.inference.sampling import choose, not_numbers, uniform
+from starsmith.inference.sampling import choices, not_numbers
 from starsmith.inference.scheduler import Job, Work
 
 FIRST_GUESSES = 4
@@ -109,10 +109,11 @@ class Generation(Request):
         if work.count < self.pending:
             return False
         tokens: list[GeneratedToken] = []
-        for row_V, guess in zip(logits_NV, (*work.draft, None), strict=False):
-            tokens.append(choose(row_V, self.params, uniform(self.seed, len(self.ids))))
-            self.ids.append(tokens[-1].id)
-            if tokens[-1].id != guess or guess in self.params.stop_tokens:
+        chosen = choices(logits_NV, self.params, self.seed, len(self.ids))
+        for token, guess in zip(chosen, (*work.draft, None), strict=False):
+            tokens.append(token)
+            self.ids.append(token.id)
+            if token.id != guess or guess in self.params.stop_tokens:
                 break
         if tokens and not self.begun:
             tokens[0], self.begun = replace(tokens[0], cached_tokens=self.reused), True

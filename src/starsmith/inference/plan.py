@@ -45,6 +45,9 @@ def is_supported(model: Transformer, pool: BlockPool) -> bool:
     )
 
 
+assert BLOCK_TOKENS == LANES  # whose scores are one vector
+
+
 class Plan:
     """What `step` is given: a table for all threads, and one for each. They hold as long as this does."""
 
@@ -157,7 +160,7 @@ class Plan:
 
     def _pool(self, pool: BlockPool, instructions: Instructions) -> dict[int, int]:
         names: tuple[vectors.Name, vectors.Name]
-        names = ("f32", "mix_f32") if pool.keys.dtype == torch.float32 else ("bf16", "mix_bf16")
+        names = ("score_f32", "mix_f32") if pool.keys.dtype == torch.float32 else ("score_bf16", "mix_bf16")
         score, mix = (self._at(np.array(vectors.addresses(name, instructions), np.int64)) for name in names)
         return {
             tables.KEYS: self._at(pool.keys),

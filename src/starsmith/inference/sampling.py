@@ -5,6 +5,7 @@ does not depend on what else runs, on how the prompt was read, or on whether tok
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -24,6 +25,19 @@ def uniform(seed: int, position: int) -> float:
     """The number in [0, 1) that chooses the token at `position`: splitmix64 (Steele et al. 2014), started at a hash."""
     state = (_mix(seed & _MASK) + (position + 1) * 0x9E3779B97F4A7C15) & _MASK
     return (_mix(state) >> 11) * 2.0**-53
+
+
+def choices(logits_NV: Tensor, params: SamplingParams, seed: int, position: int) -> Iterator[GeneratedToken]:
+    """The tokens at `position` and behind it, by a row of logits each; none is chosen before it is asked for."""
+    if params.temperature == 0 and params.top_logprobs is None:  # all at once: a guess should cost next to nothing
+        array = logits_NV.numpy()
+        for row, token in enumerate(array.argmax(1).tolist()):
+            if not math.isfinite(array[row, token]):  # not a number, if there is one, is the greatest
+                raise not_numbers()
+            yield GeneratedToken(token)
+        return
+    for row, logits_V in enumerate(logits_NV):
+        yield choose(logits_V, params, uniform(seed, position + row))
 
 
 def choose(logits_V: Tensor, params: SamplingParams, number: float) -> GeneratedToken:

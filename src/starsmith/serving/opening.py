@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from starsmith.core import artifact
 from starsmith.core.errors import InputError
+from starsmith.inference import drafting
 from starsmith.inference.completion import Completer
 from starsmith.inference.drafting import Deferred, RepositoryDrafts
 from starsmith.provenance.attribution import Attributor
@@ -76,6 +77,7 @@ def open_service(
     check_folders(loading.repositories)
     engine = load_engine(model, loading.weights, kv_tokens=loading.kv_tokens)
     tokenizer = Tokenizer.load(model)
+    drafting.prepare()
     folders = loading.repositories
     lookup = Deferred(lambda: RepositoryDrafts.read(tokenizer, folders)) if folders else None
     return Service(

@@ -21,7 +21,7 @@ EXP_2, EXP_1, EXP_0 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), 
 GELU_CUBIC, GELU_TWICE = np.float32(0.044715), np.float32(2 * 0.7978845608028654)  # sqrt(2 / pi)
 LARGEST = np.float32(127.0)
 SMALLEST = np.float32(2.0**-100)  # rows without a larger number are zeros: LARGEST over it has to be a float32
-SIGN_OFF = np.int32(0x7FFFFFFF)
+SIGN, SIGN_OFF = np.int32(31), np.int32(0x7FFFFFFF)
 
 
 @compiled
@@ -83,12 +83,22 @@ def to_bytes(x: Floats, out: Levels) -> np.float32:
     return most / LARGEST
 
 
+@compiled
+def _ordered(x: np.float32) -> np.int32:
+    """An integer that orders as the float32 does: those below zero have their other bits turned over."""
+    bits: np.int32 = as_bits(x)
+    return bits ^ ((bits >> SIGN) & SIGN_OFF)
+
+
 @reordered
 def softmax(scores: Floats) -> np.float32:
     """e to each score above the highest, in place; returns the sum."""
-    highest = scores[0]
+    largest = _ordered(
+        scores[0]
+    )  # of integers: the greater of two numbers, one of which may be none, is no vector code
     for i in range(scores.shape[0]):
-        highest = max(highest, scores[i])
+        largest = max(largest, _ordered(scores[i]))
+    highest: np.float32 = from_bits(largest ^ ((largest >> SIGN) & SIGN_OFF))
     total = ZERO
     for i in range(scores.shape[0]):
         value = exponential(scores[i] - highest)

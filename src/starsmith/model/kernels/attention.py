@@ -4,7 +4,7 @@ import numpy as np
 
 from starsmith.model.kernels.arithmetic import rotate, softmax
 from starsmith.model.kernels.compiling import compiled
-from starsmith.model.kernels.memory import call_6, call_7, float_at, floats, integers, put_float, put_half
+from starsmith.model.kernels.memory import as_bits, call_7, floats, integers, put_float, put_half
 from starsmith.model.kernels.tables import (
     ATTENDED,
     BLOCK_TOKENS,
@@ -18,11 +18,9 @@ from starsmith.model.kernels.tables import (
     MOST,
     OWN_SCORE_STRIDE,
     OWN_SCORES,
-    OWN_SUMS,
     POOL_BLOCKS,
     POSITIONS,
     PROJECTED,
-    ROWS,
     SCORE_LOOPS,
     SINES,
     SLOTS,
@@ -89,9 +87,11 @@ def _attend_heads(layer: int, m: int, group: int, head: int, most: int, plan: Ta
     blocks = integers(table, (seen + block_tokens - 1) // block_tokens)
     queries = plan[PROJECTED] + (m * (plan[HEADS] + 2 * plan[KV_HEADS]) + head) * width * 4
     base, block_bytes = _group_base(layer, group, plan), block_tokens * width * plan[KV_BYTES]
-    for begin in range(start, seen, block_tokens):
+    loop, factor = integers(plan[SCORE_LOOPS], MOST)[most - 1], as_bits(np.float32(1.0 / np.sqrt(width)))
+    for begin in range(start, seen, block_tokens):  # with the positions of the last block that are not there yet
         keys = plan[KEYS] + (base + blocks[begin // block_tokens]) * block_bytes
-        _score(keys, queries, min(block_tokens, seen - begin), begin - start, most, plan, own)
+        scores_at = own[OWN_SCORES] + (begin - start) * 4
+        call_7(loop, keys, queries, width * 4, width, scores_at, own[OWN_SCORE_STRIDE], factor)
     out = plan[ATTENDED] + (m * plan[HEADS] + head) * width * 4
     for j in range(most):
         scores = floats(own[OWN_SCORES] + j * own[OWN_SCORE_STRIDE] + (first - start) * 4, seen - first)
@@ -109,17 +109,3 @@ def _attend_heads(layer: int, m: int, group: int, head: int, most: int, plan: Ta
         weights = own[OWN_SCORES] + (begin - start + skipped) * 4
         count = min(block_tokens, seen - begin) - skipped
         call_7(loop, values, weights, own[OWN_SCORE_STRIDE], count, out, width * 4, width)
-
-
-@compiled
-def _score(keys: int, queries: int, count: int, place: int, most: int, plan: Table, own: Table) -> None:
-    """Scores of a block's first `count` positions, and of some behind them, to `place`."""
-    width, sums = plan[HEAD_DIM], own[OWN_SUMS]
-    row_bytes, factor = width * plan[KV_BYTES], np.float32(1.0 / np.sqrt(width))
-    loop = integers(plan[SCORE_LOOPS], MOST)[most - 1]
-    for offset in range(0, count, ROWS):
-        call_6(loop, keys + offset * row_bytes, row_bytes, queries, width * 4, width, sums)
-        for i in range(ROWS):
-            for j in range(most):
-                to = own[OWN_SCORES] + j * own[OWN_SCORE_STRIDE] + (place + offset + i) * 4
-                put_float(to, float_at(sums + (i * most + j) * 4) * factor)

@@ -36,7 +36,7 @@ _I32S, _F32S = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
 _FEATURES = binding.get_host_cpu_features()
 
 Instructions = Literal["vnni", "avx2", "plain"]  # for products of bytes: AVX-512's, AVX2's, or what LLVM makes of it
-Name = Literal["f32", "bf16", "i8_f32", "i8", "u4", "mix_f32", "mix_bf16"]
+Name = Literal["f32", "bf16", "i8_f32", "i8", "u4", "score_f32", "score_bf16", "mix_f32", "mix_bf16"]
 Value = Any  # llvmlite's values have no types
 Loader = Callable[[Any, Value], Value]
 
@@ -134,6 +134,11 @@ def _offset(builder: Any, address: Value, stride: Value, number: int) -> Value:
 
 def _scaled(builder: Any, index: Value, size: int) -> Value:
     return builder.mul(index, ir.Constant(_I64, size))
+
+
+def _beside(builder: Any, address: Value, size: int, number: int) -> Value:
+    """The address so many vectors behind another, of numbers of so many bytes."""
+    return builder.add(address, ir.Constant(_I64, LANES * size * number))
 
 
 def float_products(load: Loader, weight_bytes: int, most: int) -> Loop:
@@ -275,6 +280,58 @@ def _group_product(builder: Any, instructions: Instructions, unsigned: Value, si
     return total
 
 
+def key_scores(load: Loader, key_bytes: int, most: int) -> Loop:
+    """`(keys, queries, query_stride, width, out, out_stride, factor)`: out[m][s] = factor * queries[m] . keys[s].
+
+    For attention: `keys` are LANES rows of `width` numbers, `queries` and `out` float32, strides in bytes, `factor` the
+    bits of a float32. All of a query's scores are added up together: one after the other took most of the time.
+    """
+
+    def generate(builder: Any, arguments: Any) -> None:
+        keys, queries, query_stride, width, out, out_stride, factor = arguments
+        row_bytes = _scaled(builder, width, key_bytes)
+        factors = _splat(builder, builder.bitcast(builder.trunc(factor, _I32), _F32), _F32S)
+        for m in range(most):
+            sums = _Sums(builder, LANES, 1, _F32S)
+            with cgutils.for_range(builder, builder.udiv(width, ir.Constant(_I64, LANES))) as loop:
+                at_query = builder.add(
+                    _offset(builder, queries, query_stride, m), _scaled(builder, loop.index, LANES * 4)
+                )
+                query = _f32(builder, at_query)
+                at_key = builder.add(keys, _scaled(builder, loop.index, LANES * key_bytes))
+                for row in range(LANES):
+                    key = load(builder, _offset(builder, at_key, row_bytes, row))
+                    sums.put(row, 0, _fma(builder, key, query, sums.get(row, 0)))
+            totals = _totals(builder, [sums.get(row, 0) for row in range(LANES)])
+            target = _pointer(builder, _offset(builder, out, out_stride, m), _F32S)
+            builder.store(builder.fmul(totals, factors), target, align=1)
+
+    return Loop(generate, 7)
+
+
+def _totals(builder: Any, vectors: list[Value]) -> Value:
+    """The sum of the lanes of each of LANES vectors, in a lane of its own; halves first, as in `_total`.
+
+    Two vectors, of parts that are a sum each, become one with twice as many parts of half the width.
+    """
+    width = LANES
+    while width > 1:
+        low = [lane for start in range(0, LANES, width) for lane in range(start, start + width // 2)]
+        order = [
+            [part + vector * LANES + shift for start in range(0, len(low), width // 2) for vector in range(2)
+             for part in low[start : start + width // 2]]
+            for shift in (0, width // 2)
+        ]  # fmt: skip
+        orders = [ir.Constant(_I32S, lanes) for lanes in order]
+        half = len(vectors) // 2
+        vectors = [
+            builder.fadd(*(builder.shuffle_vector(one, other, lanes) for lanes in orders))
+            for one, other in zip(vectors[:half], vectors[half:], strict=True)
+        ]
+        width //= 2
+    return vectors[0]
+
+
 def value_mix(load: Loader, value_bytes: int, most: int) -> Loop:
     """`(values, weights, weight_stride, positions, out, out_stride, width)`: out[m] += sum of weights[m][s] values[s].
 
@@ -284,25 +341,34 @@ def value_mix(load: Loader, value_bytes: int, most: int) -> Loop:
     def generate(builder: Any, arguments: Any) -> None:
         values, weights, weight_stride, positions, out, out_stride, width = arguments
         row_bytes = _scaled(builder, width, value_bytes)
-        with cgutils.for_range(builder, builder.udiv(width, ir.Constant(_I64, LANES))) as lanes:
-            at_out = _scaled(builder, lanes.index, LANES * 4)
-            targets = [
-                _pointer(builder, builder.add(_offset(builder, out, out_stride, m), at_out), _F32S) for m in range(most)
-            ]
-            sums = _Sums(builder, 1, most, _F32S)
-            for m in range(most):
-                sums.put(0, m, builder.load(targets[m], align=1))
-            at_value = builder.add(values, _scaled(builder, lanes.index, LANES * value_bytes))
-            with cgutils.for_range(builder, positions) as loop:
-                value = load(builder, builder.add(at_value, builder.mul(loop.index, row_bytes)))
+
+        def mix(first: Value, count: int) -> None:
+            """`count` vectors of the width from the `first` on; two at once hide the latency of their sums."""
+            at_out, at_value = _scaled(builder, first, LANES * 4), _scaled(builder, first, LANES * value_bytes)
+            places = [builder.add(_offset(builder, out, out_stride, m), at_out) for m in range(most)]
+            targets = [[_beside(builder, place, 4, number) for number in range(count)] for place in places]
+            sums = _Sums(builder, count, most, _F32S)
+            for number in range(count):
                 for m in range(most):
-                    at_weight = builder.add(
-                        _offset(builder, weights, weight_stride, m), _scaled(builder, loop.index, 4)
-                    )
-                    weight = _splat(builder, _load(builder, at_weight, _F32), _F32S)
-                    sums.put(0, m, _fma(builder, weight, value, sums.get(0, m)))
-            for m in range(most):
-                builder.store(sums.get(0, m), targets[m], align=1)
+                    sums.put(number, m, _f32(builder, targets[m][number]))
+            with cgutils.for_range(builder, positions) as loop:
+                place = builder.add(builder.add(values, at_value), builder.mul(loop.index, row_bytes))
+                mixed = [load(builder, _beside(builder, place, value_bytes, number)) for number in range(count)]
+                at_weight = _scaled(builder, loop.index, 4)
+                for m in range(most):
+                    weight = _load(builder, builder.add(_offset(builder, weights, weight_stride, m), at_weight), _F32)
+                    factors = _splat(builder, weight, _F32S)
+                    for number in range(count):
+                        sums.put(number, m, _fma(builder, factors, mixed[number], sums.get(number, m)))
+            for number in range(count):
+                for m in range(most):
+                    builder.store(sums.get(number, m), _pointer(builder, targets[m][number], _F32S), align=1)
+
+        vectors = builder.udiv(width, ir.Constant(_I64, LANES))
+        with cgutils.for_range(builder, builder.lshr(vectors, ir.Constant(_I64, 1))) as pairs:
+            mix(_scaled(builder, pairs.index, 2), 2)
+        with builder.if_then(builder.trunc(vectors, ir.IntType(1))):
+            mix(builder.sub(vectors, ir.Constant(_I64, 1)), 1)
 
     return Loop(generate, 7)
 
@@ -325,6 +391,10 @@ def _loop(name: Name, instructions: Instructions, most: int) -> Loop:
             return byte_products(instructions, most)
         case "u4":
             return nibble_products(instructions, most)
+        case "score_f32":
+            return key_scores(_f32, 4, most)
+        case "score_bf16":
+            return key_scores(_bf16, 2, most)
         case "mix_f32":
             return value_mix(_f32, 4, most)
         case "mix_bf16":
