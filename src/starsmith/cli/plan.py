@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Row = tuple[str, str, str]
 COLUMNS = ("", "figure", "how it comes about")
+A_LITTLE, FARTHEST = 1.1, 1e4  # times the largest run of a study: within it, and more than its law can tell
+SAME_SIZE = 0.2  # by which a shape may differ from the size that it is shown for
 
 
 @click.command()
@@ -215,29 +217,33 @@ def _plan_budget(cluster: "Cluster", flops: float | None, days: float | None, *,
 
 
 def _advice_rows(study: "Study | None", advice: "Advice | None") -> list[Row]:
-    from starsmith.training.scaling import shape_for
-
     if study is None or advice is None:
         return []
+    runs = f"the study's largest run ({study.largest:.1e}; {len(study.runs)} runs, {study.date})"
+    if advice.beyond > FARTHEST:
+        return [("size, by our study", "-", f"too far: {advice.beyond:.0e} times beyond {runs}")]
     low, high = (_short(size) for size in advice.parameters_interval)
-    far = f"EXTRAPOLATED {advice.beyond:.0e} times beyond" if advice.beyond > 1 else "within"
-    shape = shape_for(advice.parameters)
+    far = f"EXTRAPOLATED {advice.beyond:.3g} times beyond" if advice.beyond > A_LITTLE else "within"
     return [
         ("size, by our study", _short(advice.parameters), f"95 % of resampled fits: {low} to {high}"),
         ("tokens", _short(advice.tokens), f"{advice.tokens / advice.parameters:.3g} a parameter"),
         ("loss", f"{advice.loss:.3f}", f"{study.unit} on held-out files of the study's corpus"),
-        ("", "", f"{far} the study's largest run ({study.largest:.1e}; {len(study.runs)} runs, {study.date})"),
-        ("a shape of this size", "", f"hidden_size = {shape.hidden_size}, layers = {shape.num_hidden_layers}, "
-         f"heads = {shape.num_attention_heads}, kv_heads = {shape.num_key_value_heads}"),
-    ]  # fmt: skip
+        ("", "", f"{far} {runs}"),
+    ]
 
 
 def _rule_rows(flops: float) -> list[Row]:
-    from starsmith.training.scaling import RULE_TOKENS_PER_PARAMETER
+    from starsmith.training.scaling import RULE_TOKENS_PER_PARAMETER, shape_for
 
     size = (flops / 6 / RULE_TOKENS_PER_PARAMETER) ** 0.5
     rule = f"{RULE_TOKENS_PER_PARAMETER} tokens a parameter, on web text (Hoffmann et al. 2022)"
-    return [("size, by rule of thumb", _short(size), rule), ("tokens", _short(flops / 6 / size), "")]
+    rows = [("size, by rule of thumb", _short(size), rule), ("tokens", _short(flops / 6 / size), "")]
+    shape = shape_for(size)
+    if abs(shape.matrix_parameters / size - 1) < SAME_SIZE:  # not where StarCoder2's vocabulary alone is larger
+        rows.append(("a shape of this size", "", f"hidden_size = {shape.hidden_size}, layers = "
+                     f"{shape.num_hidden_layers}, heads = {shape.num_attention_heads}, "
+                     f"kv_heads = {shape.num_key_value_heads}"))  # fmt: skip
+    return rows
 
 
 def _together(work: "Workload") -> str:
