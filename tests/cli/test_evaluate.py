@@ -21,6 +21,9 @@ from starsmith.evaluation.benchmarks.tasks import load
 from starsmith.evaluation.generation import Patience
 from starsmith.evaluation.score_stage import Asking, Conditions
 from starsmith.evaluation.writers import open_writer
+from starsmith.model import checkpoint
+from starsmith.tokenizer.bpe import Tokenizer
+from tiny_models import random_model
 from upstreams import MODEL, Talk, Upstream, upstream
 
 pytestmark = pytest.mark.slow
@@ -314,3 +317,19 @@ def test_humanevals_own_answers_score_100(tmp_path: Path) -> None:
     result = run("score", "humaneval", samples, "--data", DATA, "--out", tmp_path / "out", "--json")
 
     assert json.loads(result.stdout)["scores"]["base"]["pass@1"]["value"] == 1.0
+
+
+def test_a_checkpoint_writes_several_answers_at_a_time_as_it_does_one(
+    benchmark_file: Path, tokenizer_directory: Path, tmp_path: Path
+) -> None:
+    model = random_model(vocab_size=Tokenizer.load(tokenizer_directory).vocab_size)
+    checkpoint.save(model, tokenizer_directory / "tokenizer.json", tmp_path / "model")
+    rest = ["--task", benchmark_file, "--set", "protocol.samples=4", "--set", "protocol.max_tokens=12"]
+    rest += ["--set", "protocol.temperature=1.0"]
+
+    for parallel in (1, 5):
+        run("generate", tmp_path / "model", *rest, "--out", tmp_path / f"{parallel}.jsonl", "--parallel", parallel)
+
+    one, five = (sorted((tmp_path / f"{parallel}.jsonl").read_text().splitlines()) for parallel in (1, 5))
+    assert one == five
+    assert len(set(one)) > 4

@@ -156,13 +156,14 @@ def _open_directory(path: Path) -> CompletionWriter:
     if not path.is_dir():
         fault = "is not a directory" if path.exists() else "does not exist"
         raise ArtifactError(f"{path} {fault}", hint="give a checkpoint's directory or an address: http://HOST:PORT/v1")
-    completer = Completer(load_engine(path, inline=True), Tokenizer.load(path))
+    engine = load_engine(path)  # which reads the requests of several threads in one step
+    completer = Completer(engine, Tokenizer.load(path))
 
     def fits(request: "CompletionRequest") -> bool:
         tokens = sum(len(completer.tokenizer.encode(str(part))) for part in (request.prefix, request.suffix or ""))
         return tokens + request.params.max_tokens <= completer.engine.context_tokens
 
-    return CompletionWriter(completer, identity_of(path), fits=fits)
+    return CompletionWriter(completer, identity_of(path), fits=fits, close=engine.close)
 
 
 def _open_server(target: str) -> CompletionWriter:
