@@ -24,7 +24,7 @@ TINY = {
     "pretrain.batch_tokens": "1024",
     "pretrain.micro_batch_tokens": "1024",
     "pretrain.minutes": "none",
-    "pretrain.steps": "30",
+    "pretrain.steps": "12",
     "evaluation.infills": "6",
     "evaluation.held_out_bytes": "4000",
 }
@@ -51,10 +51,10 @@ def starsmith(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, commit: Commit) -> Path:
-    """A git repository of real source: forty modules of the standard library, with a licence tag each."""
+    """A git repository of real source: twenty modules of the standard library, with a licence tag each."""
     folder = tmp_path_factory.mktemp("code") / "project"
     library = Path(sysconfig.get_path("stdlib"))
-    modules = sorted(path for path in library.glob("*.py") if 2_000 < path.stat().st_size < 20_000)[:40]
+    modules = sorted(path for path in library.glob("*.py") if 2_000 < path.stat().st_size < 20_000)[:20]
     tag = "# SPDX-License-Identifier: PSF-2.0\n"
     commit(folder, {f"lib/{path.name}": tag + path.read_text(encoding="utf-8") for path in modules})
     return folder

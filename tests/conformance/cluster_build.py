@@ -1,8 +1,8 @@
 """A corpus built on a Ray cluster of two workers: one CPU each, and none at the head. A script of test_ray.py.
 
-    cluster_build.py FOLDER OUT LOG UNIT_BYTES [KILL_AFTER]
+    cluster_build.py FOLDER OUT LOG UNIT_BYTES KILL_AFTER
 
-Every task leaves a line in LOG. With KILL_AFTER one worker is killed, without grace, once so many lines are there.
+Every task leaves a line in LOG. One worker is killed, without grace, once KILL_AFTER lines are there.
 """
 
 import sys
@@ -18,21 +18,18 @@ from starsmith.corpus.config import CorpusConfig
 from starsmith.corpus.engine import Engine
 
 
-def main(folder: Path, out: Path, log: Path, unit_bytes: int, kill_after: int | None) -> None:
+def main(folder: Path, out: Path, log: Path, unit_bytes: int, kill_after: int) -> None:
     cut = trees.plan_units
     sources.plan_units = lambda *args, **more: cut(*args, **more, unit_bytes=unit_bytes)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=cluster.address, log_to_driver=False)
     engine = LoggingEngine(cluster.address, log)
-    killer = None
-    if kill_after is not None:
-        killer = threading.Thread(target=kill, args=(cluster, nodes[1], log, kill_after), daemon=True)
-        killer.start()
+    killer = threading.Thread(target=kill, args=(cluster, nodes[1], log, kill_after), daemon=True)
+    killer.start()
     build.run(CorpusConfig(), sources=sources.open_sources([folder]), out=out, engine=engine)
-    if killer is not None:
-        killer.join(timeout=1)
-        sys.stdout.write("the build ended first" if killer.is_alive() else "worker killed")
+    killer.join(timeout=1)
+    sys.stdout.write("the build ended first" if killer.is_alive() else "worker killed")
     ray.shutdown()
     cluster.shutdown()
 
@@ -67,4 +64,4 @@ def kill(cluster, node, log: Path, after: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), int(sys.argv[4]), int(sys.argv[5]) if sys.argv[5:] else None)
+    main(*map(Path, sys.argv[1:4]), *map(int, sys.argv[4:6]))

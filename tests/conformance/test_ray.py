@@ -35,11 +35,11 @@ def expected(project: Path) -> artifact.Manifest:
     return artifact.read(project.parent / "local")
 
 
-def on_cluster(project: Path, name: str, *kill_after: int) -> tuple[artifact.Manifest, list[str], str]:
+def on_cluster(project: Path, name: str, kill_after: int) -> tuple[artifact.Manifest, list[str], str]:
     pytest.importorskip("ray", reason="ray is not installed: pip install 'starsmith[ray]'")
     out, log = project.parent / name, project.parent / f"{name}.log"
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [sys.executable, SCRIPT, project, out, log, 1500, *kill_after]
+    command = [sys.executable, SCRIPT, project, out, log, 1500, kill_after]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=False, env=environment, timeout=400
     )
@@ -47,19 +47,14 @@ def on_cluster(project: Path, name: str, *kill_after: int) -> tuple[artifact.Man
     return artifact.read(out), log.read_text().splitlines(), done.stdout
 
 
-def test_two_workers_give_the_same_corpus_as_one_machine(project: Path, expected: artifact.Manifest) -> None:
-    found, log, _ = on_cluster(project, "two")
-
-    assert len({line.split()[0] for line in log}) == 2  # both worked
-    assert found.id == expected.id
-    assert found.counts == expected.counts
-    assert found.counts["dropped_near_duplicate"] == found.counts["dropped_duplicate"] == 3
-
-
-def test_a_worker_killed_in_the_middle_changes_nothing(project: Path, expected: artifact.Manifest) -> None:
+def test_two_workers_give_the_same_corpus_as_one_machine_also_when_one_is_killed(
+    project: Path, expected: artifact.Manifest
+) -> None:
     found, log, said = on_cluster(project, "killed", 4)
 
     assert "worker killed" in said
+    assert len({line.split()[0] for line in log}) >= 2  # both worked
     assert sum(line.endswith("read_unit") for line in log) >= FILES // 3
     assert found.id == expected.id
     assert found.counts == expected.counts
+    assert found.counts["dropped_near_duplicate"] == found.counts["dropped_duplicate"] == 3
