@@ -221,7 +221,7 @@ def test_tests_that_use_the_candidates_things_need_its_process() -> None:
 
 
 def test_helpers_that_the_tests_call_are_asked_of_the_candidate_too() -> None:
-    assert called_names("assert abs(poly([1], f(2))) < 1", "f") == ["f", "poly"]
+    assert called_names("assert abs(poly([1], f(2))) < 1", "f") == ("f", "poly")
 
 
 def test_a_missing_tool_is_said_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import ast
 import builtins
 import symtable
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Literal
 
 _GIVEN = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__"}
@@ -20,13 +21,14 @@ def mode_for(tests: str, entry_point: str | None) -> tuple[Literal["split", "sam
     return ("same", reason) if reason else ("split", "")
 
 
-def called_names(tests: str, entry_point: str | None) -> list[str]:
+@lru_cache(maxsize=64)  # a problem's many samples come with the same tests
+def called_names(tests: str, entry_point: str | None) -> tuple[str, ...]:
     """The functions of the candidate that tests call: the entry point and what else they do not define."""
     try:
         free = _free_names(tests)
     except (SyntaxError, ValueError, RecursionError):  # told when the tests are compiled
         free = set()
-    return sorted(free | ({entry_point} if entry_point else set()))
+    return tuple(sorted(free | ({entry_point} if entry_point else set())))
 
 
 def _why_same(tests: str, entry_point: str | None) -> str:
