@@ -52,7 +52,9 @@ _data_options = _options(
 )
 _model_options = _options(
     click.option("--chat", is_flag=True, help="Ask the server for messages, not for completions."),
-    click.option("--parallel", type=click.IntRange(min=1), help="Answers written at a time; by default 8 for a URL, else 1."),
+    click.option(
+        "--parallel", type=click.IntRange(min=1), help="Answers written at a time; by default 8 for a URL, else 1."
+    ),
 )
 _run_options = _options(
     click.option("--workers", type=click.IntRange(min=1), help="Programs at a time; by default one a core."),
