@@ -8,9 +8,11 @@ from torch.nn import functional
 
 from starsmith.model import checkpoint, quantized
 from starsmith.model.config import ModelConfig
+from starsmith.model.kv_cache import BlockPool
 from starsmith.model.quantization import KINDS, to_bytes, unpack
 from starsmith.model.transformer import Transformer
 
+BLOCKS = 12  # of a pool
 VOCABULARY = 99  # no multiple of what the kernels take at once
 
 
@@ -81,3 +83,23 @@ def numbers(layer: nn.Module) -> Tensor:
         levels = unpack(weight) - 8
         return (levels.view(len(levels), -1, 64) * scale[:, :, None]).flatten(1)
     return weight.float() * scale[:, None]
+
+
+def pool_of(model: Transformer, dtype: torch.dtype = torch.float32) -> BlockPool:
+    """With the traces of a request that failed."""
+    pool = BlockPool(model.config, blocks=BLOCKS, dtype=dtype)
+    pool.keys.fill_(torch.nan)
+    pool.values.fill_(torch.nan)
+    return pool
+
+
+def random_ids(count: int, seed: int = 0) -> list[int]:
+    """Of the small models' vocabulary."""
+    return torch.randint(VOCABULARY, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+def assert_near(seen: Tensor, wanted: Tensor, tolerance: float) -> None:
+    """No row differs by more than such a part of its length."""
+    assert seen.shape == wanted.shape
+    worst = ((seen.float() - wanted.float()).norm(dim=-1) / wanted.float().norm(dim=-1)).max().item()
+    assert worst < tolerance, worst

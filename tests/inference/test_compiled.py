@@ -12,26 +12,12 @@ from starsmith.inference.plan import STEP_TOKENS, is_supported
 from starsmith.inference.runner import TorchRunner
 from starsmith.model.kernels import vectors
 from starsmith.model.kv_cache import BlockPool, Chunk
-from starsmith.model.transformer import Transformer
-from tiny_models import VOCABULARY, of_kind, random_model
+from tiny_models import VOCABULARY, assert_near, of_kind, pool_of, random_ids, random_model
 
 pytestmark = pytest.mark.slow  # the step is compiled, where that was not kept
 
 KINDS = ["float32", "bfloat16", "int8", "w8a8", "int4"]
 LONG, OTHER, THIRD = [5, 1, 3, 0], [7, 4], [2, 6]  # blocks, in no order
-BLOCKS = 8
-
-
-def pool_of(model: Transformer, dtype: torch.dtype = torch.float32) -> BlockPool:
-    """With the traces of a request that failed."""
-    pool = BlockPool(model.config, blocks=BLOCKS, dtype=dtype)
-    pool.keys.fill_(torch.nan)
-    pool.values.fill_(torch.nan)
-    return pool
-
-
-def ids(count: int, seed: int = 0) -> list[int]:
-    return torch.randint(VOCABULARY, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 def read(runner: CompiledRunner | TorchRunner, text: Sequence[int], blocks: Sequence[int], *, past: int = 0) -> Tensor:
@@ -43,12 +29,6 @@ def read(runner: CompiledRunner | TorchRunner, text: Sequence[int], blocks: Sequ
     return torch.cat(rows)
 
 
-def assert_near(seen: Tensor, wanted: Tensor, tolerance: float) -> None:
-    assert seen.shape == wanted.shape
-    worst = ((seen - wanted).norm(dim=1) / wanted.norm(dim=1)).max().item()
-    assert worst < tolerance, worst
-
-
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("window", [None, 20])
 @pytest.mark.parametrize("kind", KINDS)
@@ -57,7 +37,7 @@ def test_sequences_read_together_have_the_logits_of_the_model(
 ) -> None:
     model, reference = of_kind(kind, tmp_path, sliding_window=window)
     runner = CompiledRunner(model, pool_of(model), threads=threads)
-    long, other, third = ids(50, 1), ids(18, 2), ids(3, 3)
+    long, other, third = random_ids(50, 1), random_ids(18, 2), random_ids(3, 3)
     read(runner, long[:45], LONG)
     read(runner, other[:17], OTHER)
 
@@ -78,10 +58,10 @@ def test_keys_and_values_may_be_kept_in_bfloat16(kind: str, tmp_path: Path) -> N
     model, reference = of_kind(kind, tmp_path)
     runner = CompiledRunner(model, pool_of(model, torch.bfloat16), threads=1)
 
-    logits = read(runner, ids(40), LONG)
+    logits = read(runner, random_ids(40), LONG)
 
-    assert_near(logits, reference(torch.tensor([ids(40)]))[0], 4e-2)
-    assert (logits - reference(torch.tensor([ids(40)]))[0]).norm() > 0  # it is rounded
+    assert_near(logits, reference(torch.tensor([random_ids(40)]))[0], 4e-2)
+    assert (logits - reference(torch.tensor([random_ids(40)]))[0]).norm() > 0  # it is rounded
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,7 +69,7 @@ def test_both_runners_continue_what_the_other_read(kind: str, tmp_path: Path) ->
     model, _ = of_kind(kind, tmp_path)
     pool = pool_of(model, torch.bfloat16)
     compiled, by_torch = CompiledRunner(model, pool, threads=1), TorchRunner(model, pool)
-    text = ids(60)
+    text = random_ids(60)
 
     (long,) = compiled.forward([Chunk(text[:40], 0, LONG, 1)])  # longer than a step: by PyTorch
     short = read(compiled, text, LONG, past=40)
@@ -107,7 +87,7 @@ def test_a_token_has_the_same_bits_alone_with_guesses_behind_it_and_beside_other
     model, _ = of_kind(kind, tmp_path, sliding_window=24)
     pool = pool_of(model, torch.bfloat16)
     runner = CompiledRunner(model, pool, threads=threads)
-    text, other = ids(40, 1), ids(9, 2)
+    text, other = random_ids(40, 1), random_ids(9, 2)
     read(runner, text[:37], LONG)
     read(runner, other[:4], OTHER)
 
@@ -125,7 +105,7 @@ def test_a_token_has_the_same_bits_alone_with_guesses_behind_it_and_beside_other
 @pytest.mark.parametrize("kind", KINDS)
 def test_bits_do_not_depend_on_how_many_threads_there_are_or_how_a_text_is_cut(kind: str, tmp_path: Path) -> None:
     model, _ = of_kind(kind, tmp_path)
-    text = ids(30)
+    text = random_ids(30)
     at_once = read(CompiledRunner(model, pool_of(model), threads=1), text, LONG)
     runner = CompiledRunner(model, pool_of(model), threads=5)
 
@@ -137,12 +117,16 @@ def test_bits_do_not_depend_on_how_many_threads_there_are_or_how_a_text_is_cut(k
 @pytest.mark.parametrize("kind", ["w8a8", "int4"])
 def test_a_processor_without_the_fast_instructions_has_the_same_numbers(kind: str, tmp_path: Path) -> None:
     model, _ = of_kind(kind, tmp_path)
-    best = read(CompiledRunner(model, pool_of(model), threads=1), ids(20), LONG)
+    best = read(CompiledRunner(model, pool_of(model), threads=1), random_ids(20), LONG)
 
     for form in ("avx2", "plain"):
         if form == "avx2" and vectors.best() == "plain":
             continue
-        seen = read(CompiledRunner(model, pool_of(model), threads=1, instructions=form), ids(20), LONG)
+        seen = read(
+            CompiledRunner(model, pool_of(model), threads=1, instructions=form),
+            random_ids(20),
+            LONG,
+        )
         if kind == "w8a8":  # sums are exact
             assert torch.equal(seen, best)
         assert_near(seen, best, 2e-2)
@@ -165,7 +149,7 @@ def test_a_processor_without_the_fast_instructions_has_the_same_numbers(kind: st
 @pytest.mark.parametrize("kind", ["float32", "w8a8", "int4"])
 def test_every_shape_has_the_logits_of_the_model(kind: str, settings: dict[str, object], tmp_path: Path) -> None:
     model, reference = of_kind(kind, tmp_path, **settings)
-    text = [one % model.config.vocab_size for one in ids(20)]
+    text = [one % model.config.vocab_size for one in random_ids(20)]
 
     logits = read(CompiledRunner(model, pool_of(model), threads=2), text, OTHER)
 
@@ -175,7 +159,7 @@ def test_every_shape_has_the_logits_of_the_model(kind: str, settings: dict[str, 
 def test_copied_blocks_hold_the_same(tmp_path: Path) -> None:
     model, _ = of_kind("w8a8", tmp_path)
     runner = CompiledRunner(model, pool_of(model), threads=1)
-    text = ids(12)
+    text = random_ids(12)
     read(runner, text[:10], [5])
     runner.copy_block(5, 3)
 
@@ -188,7 +172,7 @@ def test_copied_blocks_hold_the_same(tmp_path: Path) -> None:
 def test_more_short_chunks_than_a_step_takes_are_answered_in_their_order(tmp_path: Path) -> None:
     model, _ = of_kind("w8a8", tmp_path)
     runner = CompiledRunner(model, pool_of(model), threads=1)
-    texts = [ids(7 if number else 40, number) for number in range(6)]  # the first is PyTorch's
+    texts = [random_ids(7 if number else 40, number) for number in range(6)]  # the first is PyTorch's
     blocks = [[6, 7, 0], [1], [2], [3], [4], [5]]
 
     together = runner.forward([Chunk(text, 0, own, 1) for text, own in zip(texts, blocks, strict=True)])
@@ -219,7 +203,7 @@ def test_what_lies_before_the_window_may_be_anything(tmp_path: Path) -> None:
     model, _ = of_kind("float32", tmp_path, sliding_window=20)
     pool = pool_of(model)
     runner = CompiledRunner(model, pool, threads=1)
-    read(runner, ids(41), LONG)
+    read(runner, random_ids(41), LONG)
     (wanted,) = runner.forward([Chunk([1], 41, LONG, 1)])  # sees positions 22 to 41
 
     for held in (pool.keys, pool.values):
@@ -235,7 +219,7 @@ def test_what_lies_before_the_window_may_be_anything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("window", [None, 20])
 def test_pytorch_never_reads_what_a_failed_request_left_in_blocks(window: int | None) -> None:
     model = random_model(sliding_window=window)
-    text = ids(50)
+    text = random_ids(50)
 
     (logits,) = TorchRunner(model, pool_of(model)).forward([Chunk(text, 0, LONG, 50)])
 

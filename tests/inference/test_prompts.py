@@ -4,37 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from starsmith.inference.prompts import FEWEST, PromptReader, reads_bytes
 from starsmith.inference.runner import TorchRunner
 from starsmith.inference.team import Team
-from starsmith.model.kv_cache import BlockPool, Chunk
-from starsmith.model.transformer import Transformer
-from tiny_models import VOCABULARY, of_kind
+from starsmith.model.kv_cache import Chunk
+from tiny_models import assert_near, of_kind, pool_of, random_ids
 
 pytestmark = pytest.mark.slow  # what lies between the products is compiled, where that was not kept
 
-BLOCKS = 12
+TOLERANCE = 2e-2
 LONG, OTHER = [5, 1, 3, 0, 9], [7, 4, 11]
-
-
-def pool_of(model: Transformer, dtype: torch.dtype = torch.bfloat16) -> BlockPool:
-    """With the traces of a request that failed."""
-    pool = BlockPool(model.config, blocks=BLOCKS, dtype=dtype)
-    pool.keys.fill_(torch.nan)
-    pool.values.fill_(torch.nan)
-    return pool
-
-
-def ids(count: int, seed: int = 0) -> list[int]:
-    return torch.randint(VOCABULARY, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-def assert_near(seen: Tensor, wanted: Tensor, tolerance: float = 2e-2) -> None:
-    assert seen.shape == wanted.shape
-    worst = ((seen.float() - wanted.float()).norm(dim=-1) / wanted.float().norm(dim=-1)).max().item()
-    assert worst < tolerance, worst
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -56,28 +36,28 @@ def test_pieces_of_several_sequences_have_the_logits_of_the_model(
     settings: dict[str, object], threads: int, tmp_path: Path
 ) -> None:
     model, _ = of_kind("w8a8", tmp_path, **settings)
-    pool, other_pool = pool_of(model), pool_of(model)
+    pool, other_pool = pool_of(model, torch.bfloat16), pool_of(model, torch.bfloat16)
     reader, by_torch = PromptReader(model, pool, Team(threads)), TorchRunner(model, other_pool)
-    first = [Chunk(ids(30, 1), 0, LONG, 1)]
-    then = [Chunk(ids(41, 2), 30, LONG, 12), Chunk(ids(37, 3), 0, OTHER, 2)]
+    first = [Chunk(random_ids(30, 1), 0, LONG, 1)]
+    then = [Chunk(random_ids(41, 2), 30, LONG, 12), Chunk(random_ids(37, 3), 0, OTHER, 2)]
 
     for chunks in (first, then):
         for seen, wanted in zip(reader.forward(chunks), by_torch.forward(chunks), strict=True):
-            assert_near(seen, wanted)
+            assert_near(seen, wanted, TOLERANCE)
 
     for mine, theirs in ((pool.keys, other_pool.keys), (pool.values, other_pool.values)):
         assert torch.equal(mine.isnan(), theirs.isnan())
-        assert_near(mine.nan_to_num().flatten(1), theirs.nan_to_num().flatten(1))
+        assert_near(mine.nan_to_num().flatten(1), theirs.nan_to_num().flatten(1), TOLERANCE)
 
 
 def test_a_share_of_few_tokens_is_nobodys(tmp_path: Path) -> None:
     model, _ = of_kind("w8a8", tmp_path)
-    chunk = Chunk(ids(2 * FEWEST + 1), 0, LONG, 3)
+    chunk = Chunk(random_ids(2 * FEWEST + 1), 0, LONG, 3)
 
-    (seen,) = PromptReader(model, pool_of(model), Team(7)).forward([chunk])
+    (seen,) = PromptReader(model, pool_of(model, torch.bfloat16), Team(7)).forward([chunk])
 
-    (wanted,) = TorchRunner(model, pool_of(model)).forward([chunk])
-    assert_near(seen, wanted)
+    (wanted,) = TorchRunner(model, pool_of(model, torch.bfloat16)).forward([chunk])
+    assert_near(seen, wanted, TOLERANCE)
 
 
 def test_weights_that_are_no_numbers_give_logits_that_are_none(tmp_path: Path) -> None:
@@ -85,7 +65,7 @@ def test_weights_that_are_no_numbers_give_logits_that_are_none(tmp_path: Path) -
     with torch.inference_mode():
         model.get_submodule("model.layers.0.mlp.c_fc").weight_scale[3] = torch.nan  # type: ignore[index, operator]
 
-    (seen,) = PromptReader(model, pool_of(model), Team(2)).forward([Chunk(ids(40), 0, LONG, 1)])
+    (seen,) = PromptReader(model, pool_of(model, torch.bfloat16), Team(2)).forward([Chunk(random_ids(40), 0, LONG, 1)])
 
     assert seen.isnan().all()
 
@@ -94,8 +74,8 @@ def test_an_error_in_one_share_is_told_and_the_next_prompt_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, _ = of_kind("w8a8", tmp_path)
-    reader = PromptReader(model, pool_of(model), Team(2))
-    chunk = Chunk(ids(40), 0, LONG, 1)
+    reader = PromptReader(model, pool_of(model, torch.bfloat16), Team(2))
+    chunk = Chunk(random_ids(40), 0, LONG, 1)
     (wanted,) = reader.forward([chunk])
 
     with monkeypatch.context() as patched:
@@ -119,7 +99,7 @@ def test_other_weights_and_caches_are_not_for_it(kind: str, dtype: torch.dtype, 
     model, _ = of_kind(kind, tmp_path)
 
     assert not reads_bytes(model, pool_of(model, dtype))
-    assert not reads_bytes(of_kind("float32", tmp_path / "plain")[0], pool_of(model))
+    assert not reads_bytes(of_kind("float32", tmp_path / "plain")[0], pool_of(model, torch.bfloat16))
 
 
 def test_threads_of_a_team_multiply_alone_and_leave_others_as_they_are() -> None:

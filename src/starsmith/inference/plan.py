@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from starsmith.model.config import ModelConfig
 from starsmith.model.kernels import tables, vectors
+from starsmith.model.kernels.lanes import LANES
 from starsmith.model.kernels.tables import GROUP, MOST, PORTION, ROWS, Floats, Table
-from starsmith.model.kernels.vectors import LANES, Instructions
+from starsmith.model.kernels.vectors import Instructions
 from starsmith.model.kv_cache import BLOCK_TOKENS, BlockPool, Chunk
 from starsmith.model.quantization import QuantizedEmbedding, QuantizedLinear
 from starsmith.model.transformer import Transformer, rotary_angles

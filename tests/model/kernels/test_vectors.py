@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from starsmith.model.kernels import vectors
+from starsmith.model.kernels.lanes import LANES
 from starsmith.model.kernels.tables import GROUP, MOST, ROWS, SHIFT
 from starsmith.model.kernels.vectors import Instructions, Name
 
@@ -101,6 +102,26 @@ def packed(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         half = GROUP if (block + 1) * 2 * GROUP <= width else GROUP // 2
         out[:, block * GROUP + rest % half] |= levels[:, k] << (4 * (rest // half))
     return out
+
+
+@EVERY_M
+@pytest.mark.parametrize("name", ["score_f32", "score_bf16"])
+@pytest.mark.parametrize("width", [16, 48])
+def test_scores_of_a_block_are_those_of_numpy(name: Name, most: int, width: int) -> None:
+    random = np.random.default_rng(most)
+    drawn = random.normal(size=(LANES, width)).astype(np.float32)
+    held, keys = (drawn, drawn) if name == "score_f32" else (halves(drawn), cut(drawn))
+    queries = random.normal(size=(most, width)).astype(np.float32)
+    out, factor = np.full((most, LANES + 3), np.nan, np.float32), np.float32(0.25)
+
+    call(
+        name, "plain", most, at(held), at(queries), queries.strides[0], width, at(out), out.strides[0],
+        int(factor.view(np.int32)),
+    )  # fmt: skip
+
+    wanted = factor * (queries.astype(np.float64) @ keys.T.astype(np.float64))
+    np.testing.assert_allclose(out[:, :LANES], wanted, rtol=2e-5, atol=1e-5)
+    assert np.isnan(out[:, LANES:]).all()
 
 
 @EVERY_M

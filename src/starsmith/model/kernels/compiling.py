@@ -32,11 +32,6 @@ def reordered(function: F) -> F:
     return _JIT(**_OPTIONS, no_cpython_wrapper=True, fastmath={"reassoc"})(function)  # type: ignore[no-any-return]
 
 
-def entry(function: Callable[..., Any]) -> Any:
-    """For functions that Python calls."""
-    return _JIT(**_OPTIONS, nogil=True, cache=True)(function)
-
-
 def inside(generate: Callable[..., Any]) -> Callable[..., Any]:
     """Numba's `intrinsic`, which is typed as if its caller gave it the first argument, too."""
     return intrinsic(generate)
@@ -47,9 +42,17 @@ def _digest() -> int:
     return int.from_bytes(hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()[:7], "little")
 
 
-SOURCES = _digest()
-"""Differs with every version of this folder. Numba's cache looks at the time of the one file that a function is in, and
-at the variables it closes over: an `entry` that calls functions of other files closes over this."""
+SOURCES = _digest()  # differs with every version of this folder
+
+
+def entry(function: Callable[..., Any]) -> Any:
+    """For functions that Python calls.
+
+    Numba keeps them under their name, as long as the one file that they stand in is the same; so a function's name
+    here says which version of the functions it calls is part of it.
+    """
+    function.__qualname__ += f"_{SOURCES:x}"
+    return _JIT(**_OPTIONS, nogil=True, cache=True)(function)
 
 
 class _Note(event.Listener):

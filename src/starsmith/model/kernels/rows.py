@@ -7,13 +7,11 @@ they are its outcome. What is written for the next product is (M, K) int8 `level
 be multiplied with; `row` is room for one row. Halves are the bits of bfloat16.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from starsmith.model.kernels.arithmetic import gelu, normalize, rotate, to_bytes
-from starsmith.model.kernels.compiling import SOURCES, compiled, entry
+from starsmith.model.kernels.compiling import compiled, entry
 from starsmith.model.kernels.memory import as_bits, from_bits
 from starsmith.model.kernels.tables import Floats, Levels, Table
 
@@ -40,88 +38,84 @@ def _to_halves(row: Floats, out: Halves) -> None:
         out[i] = NOT_A_NUMBER if row[i] != row[i] else np.uint16(rounded & LOWER)
 
 
-def _kept(sources: int) -> Any:
-    """The functions that Python calls; `sources` is never 0, see SOURCES."""
-
-    @entry
-    def normalize_rows(
-        x: Floats, weight: Floats, bias: Floats, epsilon: np.float32, row: Floats, levels: Levels, scales: Floats
-    ) -> None:
-        """LayerNorm of `x`, (M, K)."""
-        for m in range(x.shape[0] if sources else 0):
-            normalize(x[m], weight, bias, epsilon, row)
-            scales[m] = to_bytes(row, levels[m])
-
-    @entry
-    def add_rows(
-        exact: Sums,
-        scale: Floats,
-        bias: Floats,
-        x: Floats,
-        norm_weight: Floats,
-        norm_bias: Floats,
-        epsilon: np.float32,
-        row: Floats,
-        levels: Levels,
-        scales: Floats,
-    ) -> None:
-        """A product added to `x` in place, and the LayerNorm of that; `scales` has those of the product before."""
-        for m in range(x.shape[0] if sources else 0):
-            _scale(exact[m], scale, scales[m], bias, row)
-            for i in range(row.shape[0]):
-                x[m, i] += row[i]
-            normalize(x[m], norm_weight, norm_bias, epsilon, row)
-            scales[m] = to_bytes(row, levels[m])
-
-    @entry
-    def gelu_rows(exact: Sums, scale: Floats, bias: Floats, row: Floats, levels: Levels, scales: Floats) -> None:
-        """GELU of a product; `scales` has those of the product before.
-
-        `row` is room for two: a loop that writes where it reads becomes no vector instructions.
-        """
-        width = exact.shape[1]
-        for m in range(exact.shape[0] if sources else 0):
-            _scale(exact[m], scale, scales[m], bias, row[:width])
-            gelu(row[:width], row[width:])
-            scales[m] = to_bytes(row[width:], levels[m])
-
-    @entry
-    def head_rows(
-        exact: Sums,
-        scale: Floats,
-        bias: Floats,
-        scales: Floats,
-        cosines: Floats,
-        sines: Floats,
-        slots: Table,
-        row: Floats,
-        out: Halves,
-    ) -> None:
-        """A product as the halves of its heads: of row m and head a at `out[a, slots[m]]`.
-
-        They are turned by their position where `cosines`, (M, D / 2), have a width at all.
-        """
-        width, half = out.shape[2], cosines.shape[1]
-        for m in range(exact.shape[0] if sources else 0):
-            _scale(exact[m], scale, scales[m], bias, row)
-            for head in range(out.shape[0]):
-                its = row[head * width : (head + 1) * width]
-                if half > 0:
-                    rotate(its, cosines[m], sines[m])
-                _to_halves(its, out[head, slots[m]])
-
-    @entry
-    def half_rows(halves: Halves, row: Floats, levels: Levels, scales: Floats) -> None:
-        """Halves as they are."""
-        for m in range(halves.shape[0] if sources else 0):
-            for i in range(row.shape[0]):
-                row[i] = from_bits(np.int32(halves[m, i]) << UPPER)
-            scales[m] = to_bytes(row, levels[m])
-
-    return normalize_rows, add_rows, gelu_rows, head_rows, half_rows
+@entry
+def normalize_rows(
+    x: Floats, weight: Floats, bias: Floats, epsilon: np.float32, row: Floats, levels: Levels, scales: Floats
+) -> None:
+    """LayerNorm of `x`, (M, K)."""
+    for m in range(x.shape[0]):
+        normalize(x[m], weight, bias, epsilon, row)
+        scales[m] = to_bytes(row, levels[m])
 
 
-normalize_rows, add_rows, gelu_rows, head_rows, half_rows = _kept(SOURCES)
+@entry
+def add_rows(
+    exact: Sums,
+    scale: Floats,
+    bias: Floats,
+    x: Floats,
+    norm_weight: Floats,
+    norm_bias: Floats,
+    epsilon: np.float32,
+    row: Floats,
+    levels: Levels,
+    scales: Floats,
+) -> None:
+    """A product added to `x` in place, and the LayerNorm of that; `scales` has those of the product before."""
+    for m in range(x.shape[0]):
+        _scale(exact[m], scale, scales[m], bias, row)
+        for i in range(row.shape[0]):
+            x[m, i] += row[i]
+        normalize(x[m], norm_weight, norm_bias, epsilon, row)
+        scales[m] = to_bytes(row, levels[m])
+
+
+@entry
+def gelu_rows(exact: Sums, scale: Floats, bias: Floats, row: Floats, levels: Levels, scales: Floats) -> None:
+    """GELU of a product; `scales` has those of the product before.
+
+    `row` is room for two: a loop that writes where it reads becomes no vector instructions.
+    """
+    width = exact.shape[1]
+    for m in range(exact.shape[0]):
+        _scale(exact[m], scale, scales[m], bias, row[:width])
+        gelu(row[:width], row[width:])
+        scales[m] = to_bytes(row[width:], levels[m])
+
+
+@entry
+def head_rows(
+    exact: Sums,
+    scale: Floats,
+    bias: Floats,
+    scales: Floats,
+    cosines: Floats,
+    sines: Floats,
+    slots: Table,
+    row: Floats,
+    out: Halves,
+) -> None:
+    """A product as the halves of its heads: of row m and head a at `out[a, slots[m]]`.
+
+    They are turned by their position where `cosines`, (M, D / 2), have a width at all.
+    """
+    width, half = out.shape[2], cosines.shape[1]
+    for m in range(exact.shape[0]):
+        _scale(exact[m], scale, scales[m], bias, row)
+        for head in range(out.shape[0]):
+            its = row[head * width : (head + 1) * width]
+            if half > 0:
+                rotate(its, cosines[m], sines[m])
+            _to_halves(its, out[head, slots[m]])
+
+
+@entry
+def half_rows(halves: Halves, row: Floats, levels: Levels, scales: Floats) -> None:
+    """Halves as they are."""
+    for m in range(halves.shape[0]):
+        for i in range(row.shape[0]):
+            row[i] = from_bits(np.int32(halves[m, i]) << UPPER)
+        scales[m] = to_bytes(row, levels[m])
 
 
 def compile_all() -> None:

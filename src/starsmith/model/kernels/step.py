@@ -8,12 +8,10 @@ gives the same bits.
 A step is a list of products, and there is one place that multiplies: with six, compiling took four times as long.
 """
 
-from typing import Any
-
 import numpy as np
 
 from starsmith.model.kernels.attention import attend, store
-from starsmith.model.kernels.compiling import SOURCES, compiled, entry
+from starsmith.model.kernels.compiling import compiled, entry
 from starsmith.model.kernels.memory import byte_at, float_at, floats, half_at, integers
 from starsmith.model.kernels.products import multiply, prepare
 from starsmith.model.kernels.tables import (
@@ -51,31 +49,27 @@ from starsmith.model.kernels.tables import (
 from starsmith.model.kernels.threads import meet
 
 
-def _kept(sources: int) -> Any:
-    @entry
-    def step(thread: int, threads: int, plan: Table, own: Table) -> None:
-        if sources == 0:  # never; see SOURCES
-            return
-        _embed(thread, threads, plan)
-        for number in range(PRODUCTS_OF_A_LAYER * plan[LAYERS] + 1):
-            product = integers(plan[PRODUCTS] + number * PRODUCT * 8, PRODUCT)
-            counters = plan[DRAWN] + number * COUNTERS * 8
-            _meet(counters, MEET_BEFORE, threads)
-            if product[HOW] == ATTEND:
-                layer = number // PRODUCTS_OF_A_LAYER
-                store(layer, thread, threads, plan)
-                _meet(counters, MEET_STORED, threads)
-                attend(layer, plan, own, counters + DRAW_HEADS * 8)
-                _meet(counters, MEET_ATTENDED, threads)
-            matrix = integers(plan[MATRICES] + product[MATRIX] * MATRIX_COLUMNS * 8, MATRIX_COLUMNS)
-            rows = prepare(product, matrix[KIND], plan, own)
-            out = product[OUT]
-            for count in range(product[COUNT]):
-                matrix = integers(plan[MATRICES] + (product[MATRIX] + count) * MATRIX_COLUMNS * 8, MATRIX_COLUMNS)
-                multiply(matrix, rows, own, product, out, counters + count * 8)
-                out += matrix[OUTPUTS] * 4
-
-    return step
+@entry
+def step(thread: int, threads: int, plan: Table, own: Table) -> None:
+    """Carry out a thread's part of a plan, with the tables that are its own."""
+    _embed(thread, threads, plan)
+    for number in range(PRODUCTS_OF_A_LAYER * plan[LAYERS] + 1):
+        product = integers(plan[PRODUCTS] + number * PRODUCT * 8, PRODUCT)
+        counters = plan[DRAWN] + number * COUNTERS * 8
+        _meet(counters, MEET_BEFORE, threads)
+        if product[HOW] == ATTEND:
+            layer = number // PRODUCTS_OF_A_LAYER
+            store(layer, thread, threads, plan)
+            _meet(counters, MEET_STORED, threads)
+            attend(layer, plan, own, counters + DRAW_HEADS * 8)
+            _meet(counters, MEET_ATTENDED, threads)
+        matrix = integers(plan[MATRICES] + product[MATRIX] * MATRIX_COLUMNS * 8, MATRIX_COLUMNS)
+        rows = prepare(product, matrix[KIND], plan, own)
+        out = product[OUT]
+        for count in range(product[COUNT]):
+            matrix = integers(plan[MATRICES] + (product[MATRIX] + count) * MATRIX_COLUMNS * 8, MATRIX_COLUMNS)
+            multiply(matrix, rows, own, product, out, counters + count * 8)
+            out += matrix[OUTPUTS] * 4
 
 
 @compiled
@@ -102,6 +96,3 @@ def _embed(thread: int, threads: int, plan: Table) -> None:
             scale = float_at(matrix[SCALES] + token * 4)
             for i in range(width):
                 out[i] = np.float32(byte_at(weights + token * width + i)) * scale
-
-
-step = _kept(SOURCES)
