@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_OUT ?= runs/demo
 DEMO_ARGS ?=
-# Two test processes, one thread each: with more, tiny tensors spend their time waiting for a core.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+# Two test processes, one thread each: with more, tiny tensors spend their time waiting for a core. And compiled modules are
+# kept whatever the caller's shell says: the tests start Python many times.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: setup demo test lint check bench clean
+.PHONY: setup demo test quick lint check bench clean
 
 setup: $(READY)
 
@@ -30,8 +31,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint
+quick: $(READY)
 	$(PYTEST) -q -m 'not slow' --ignore tests/conformance
+
+check: lint quick
 
 bench: $(READY)
 	for file in benchmarks/*.py; do $(BIN)/python $$file --quick || exit 1; done

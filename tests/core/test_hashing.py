@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from starsmith.core.hashing import TOKEN, code_tokens, mix, shingles, winnow
+
+pytestmark = pytest.mark.slow  # tries thousands of texts
 
 MASK = 2**64 - 1
 

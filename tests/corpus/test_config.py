@@ -8,6 +8,8 @@ from starsmith.core.config import apply_overrides, build, to_table
 from starsmith.core.errors import ConfigError
 from starsmith.corpus.config import CorpusConfig
 
+pytestmark = pytest.mark.slow  # reads every recipe
+
 
 def corpus(*overrides: str) -> CorpusConfig:
     tables = apply_overrides({}, [f"corpus.{override}" for override in overrides], known=["corpus"])

@@ -19,6 +19,8 @@ from starsmith.corpus.licenses import Finding, find_license, folder_findings
 from starsmith.corpus.policy import LicensePolicy
 from worlds import MIT
 
+pytestmark = pytest.mark.slow  # builds the library of all licences
+
 
 @cache
 def beyond_spdx() -> dict[str, str]:

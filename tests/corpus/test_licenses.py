@@ -27,6 +27,8 @@ from starsmith.corpus.licenses import (
 from starsmith.corpus.sources import open_source
 from worlds import MIT
 
+pytestmark = pytest.mark.slow  # reads the library of all licences
+
 GPL_HEADER = """/*
  * This program is free software; you can redistribute it and/or modify
  * it under the terms of the GNU General Public License as published by

@@ -14,6 +14,8 @@ from starsmith.evaluation.infilling import Filled, choose_holes
 from starsmith.evaluation.rescoring import rescore
 from starsmith.evaluation.run import EvaluationConfig, _row, figures_of, per_layout
 
+pytestmark = pytest.mark.slow  # imports all that evaluates
+
 Rows = list[dict[str, Any]]
 
 

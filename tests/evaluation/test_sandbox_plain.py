@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from starsmith.evaluation.sandbox.inside.plain import Foreign, ForeignError, NotPlainError, decode, encode
 
+pytestmark = pytest.mark.slow  # tries thousands of values
+
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 hashable = st.recursive(scalars, lambda inner: st.tuples(inner) | st.frozensets(inner, max_size=3), max_leaves=5)
 values = st.recursive(

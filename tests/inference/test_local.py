@@ -19,6 +19,8 @@ from starsmith.inference.scheduler import Limits
 from starsmith.model.config import ModelConfig
 from starsmith.model.transformer import Transformer
 
+pytestmark = pytest.mark.slow  # an engine for each
+
 PROMPT = [5, 9, 40, 3, 77, 12, 60, 8]
 SHORT = [1, 2, 3]  # for the runner without a model
 

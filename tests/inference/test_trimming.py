@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from starsmith.inference.brackets import leading_closers, scan
 from starsmith.inference.trimming import Manners, Trimmer
 
+pytestmark = pytest.mark.slow  # tries thousands of texts
+
 ALL = Manners.of_editor()
 LINES = st.sampled_from(
     ["    x = 1", "\n", "\n    ", "\n        ", "return x", "else:", "}", ")", "(", "{", '"', "foo(a)", " ", "if x:"]

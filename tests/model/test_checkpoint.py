@@ -13,6 +13,8 @@ from starsmith.model import checkpoint
 from starsmith.model.config import PRESETS, ModelConfig
 from starsmith.model.transformer import Transformer
 
+pytestmark = pytest.mark.slow  # writes and reads many models
+
 CONFIG = ModelConfig(
     vocab_size=64,
     hidden_size=32,

@@ -20,6 +20,8 @@ from starsmith.provenance.fingerprints import FingerprintTable, Grams
 from starsmith.provenance.index import IndexConfig, write_index
 from worlds import batch_of
 
+pytestmark = pytest.mark.slow  # builds an index for each
+
 MakeIndex = Callable[..., Path]
 
 TOKEN = re.compile(r"[A-Za-z0-9_\x80-\U0010ffff]+|[^\s\x00-\x20\x7f]")  # of characters, where the product's is of bytes

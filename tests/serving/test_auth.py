@@ -10,6 +10,8 @@ from starsmith.serving.app import create_app
 from starsmith.serving.auth import LOOPBACK, MAX_BODY_BYTES, hosts_of
 from starsmith.serving.clients import read_clients
 
+pytestmark = pytest.mark.slow  # starts a server for each
+
 PROTECTED = [
     ("POST", "/v1/completions"),
     ("GET", "/v1/models"),

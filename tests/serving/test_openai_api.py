@@ -10,6 +10,8 @@ from starsmith.serving.app import create_app
 from starsmith.serving.clients import Client, digest_of
 from starsmith.tokenizer.bpe import FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, SPECIAL_TOKENS
 
+pytestmark = pytest.mark.slow  # starts a server for each
+
 
 def client_of(engine: ScriptedEngine | None = None, **fields: Any) -> TestClient:
     return TestClient(create_app(make_service(engine, **fields)), raise_server_exceptions=False)

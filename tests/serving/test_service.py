@@ -30,6 +30,8 @@ from starsmith.serving.starter import starter_directory
 from starsmith.tokenizer.train import TokenizerConfig
 from worlds import function_text
 
+pytestmark = pytest.mark.slow  # starts services with models
+
 
 @pytest.mark.parametrize(
     ("path", "name"),

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from starsmith.tokenizer.repositories import Listed, import_ranks, imports_of, name_of
 
+pytestmark = pytest.mark.slow  # tries thousands of graphs
+
 
 def ordered(files: dict[str, str], language: str) -> list[str]:
     """The paths in import order."""

@@ -20,6 +20,8 @@ from starsmith.training.data import Batch
 from starsmith.training.event_file import crc32c, frame
 from starsmith.training.metrics import MetricsLog, Speed, Tally, keep_lines, progress_text, scalars_of
 
+pytestmark = pytest.mark.slow  # TensorBoard reads what was written
+
 
 def packed(lengths: list[int], kinds: tuple[str, ...], languages: tuple[str, ...]) -> Batch:
     nothing = np.zeros(sum(lengths), np.int64)

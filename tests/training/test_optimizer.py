@@ -6,6 +6,8 @@ from torch import nn
 from starsmith.core.errors import ConfigError
 from starsmith.training.optimizer import OptimizerConfig, build_optimizers
 
+pytestmark = pytest.mark.slow  # torch.distributed takes seconds to import
+
 
 def test_embeddings_norms_and_biases_stay_with_adamw() -> None:
     model = nn.Module()

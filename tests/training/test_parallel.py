@@ -20,6 +20,8 @@ from starsmith.training.parallel import (
 )
 from starsmith.training.tensor_parallel import check_heads
 
+pytestmark = pytest.mark.slow  # torch.distributed takes seconds to import
+
 TINY = ModelConfig(
     vocab_size=50,
     hidden_size=16,

@@ -9,6 +9,8 @@ import torch.distributed as dist
 from starsmith.core.errors import InputError
 from starsmith.training.meeting import meet
 
+pytestmark = pytest.mark.slow  # torch.distributed takes seconds to import
+
 TIMEOUT = timedelta(seconds=20)
 
 
