@@ -97,3 +97,8 @@ def test_a_model_without_a_corpus_is_told_how_to_go_on(model: Path, tmp_path: Pa
         quantize(alone, "--out", str(tmp_path / "rounded"))
 
     assert "--no-report" in refused.value.hint
+
+
+def test_what_is_no_model_is_said_before_a_corpus_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere is no directory"):
+        quantize(tmp_path / "nowhere", "--out", str(tmp_path / "rounded"))

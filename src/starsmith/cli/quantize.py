@@ -39,9 +39,10 @@ def quantize(
 
     w8a8: int8 weights and activations, the fastest. int8, int4: weights only; int4 is the smallest.
     """
-    from starsmith.model import quantized
+    from starsmith.model import checkpoint, quantized
     from starsmith.tokenizer.bpe import FILE_NAME
 
+    checkpoint.load_config(model)  # what is no model is said before the files to measure it on are looked for
     held_out = None if no_report else _corpus_of(model, corpus)
     config = quantized.QuantizeConfig(weights=weights)
     quantized.run(config, model=model, tokenizer_file=model / FILE_NAME, out=out)
