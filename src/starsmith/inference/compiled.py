@@ -14,7 +14,6 @@ from starsmith.inference.plan import STEP_TOKENS, Plan
 from starsmith.inference.prompts import PromptReader, reads_bytes
 from starsmith.inference.runner import TorchRunner
 from starsmith.inference.team import Team
-from starsmith.model.kernels import rows
 from starsmith.model.kernels.compiling import announced
 from starsmith.model.kernels.step import step
 from starsmith.model.kernels.vectors import Instructions
@@ -42,14 +41,11 @@ class CompiledRunner:
         self.blocks, self.vocab_size = pool.blocks, model.config.vocab_size
         self.context_tokens = model.config.max_position_embeddings
         threads = threads or torch.get_num_threads()
-        is_bytes = reads_bytes(model, pool)
         with announced():  # or loaded; now, and not with the first keystroke
             step.compile(_SIGNATURE)
-            if is_bytes:
-                rows.compile_all()
         self._team = Team(threads)
         self._steps = _Steps(Plan(model, pool, threads=threads, instructions=instructions), self._team)
-        self._prompts = PromptReader(model, pool, self._team) if is_bytes else TorchRunner(model, pool)
+        self._prompts = PromptReader(model, pool, self._team) if reads_bytes(model, pool) else TorchRunner(model, pool)
 
     def forward(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """See `Runner.forward`."""

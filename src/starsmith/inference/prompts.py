@@ -1,12 +1,13 @@
-"""Long pieces of prompts through a w8a8 model on a CPU: PyTorch's products of bytes, and compiled rows between them.
+"""Long pieces of prompts through a w8a8 model on a CPU: exact products of bytes, and compiled columns between them.
 
 Each thread of the team reads a share of the tokens through all layers, and some of the heads in attention. So nothing
 is waited for but twice a layer, and a product's outcome is still in the thread's cache when the next is made of it.
+At the end, where few tokens are left, each multiplies with a part of every matrix.
 
-Shapes: T tokens of all chunks, M of them a thread's own, A heads, G key/value heads, D head width, H hidden.
+Shapes: T tokens of all chunks, M of them a thread's own, in G groups of LANES; A heads, D head width, H hidden.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Barrier
@@ -16,17 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from starsmith.inference.byte_products import PAIR, Matrix, part_of
 from starsmith.inference.runner import wanted_rows
 from starsmith.inference.team import MOST_SHARES, Team
 from starsmith.model.config import ModelConfig
-from starsmith.model.kernels import rows
-from starsmith.model.kernels.rows import Halves, Sums
+from starsmith.model.kernels import columns
+from starsmith.model.kernels.lanes import LANES
 from starsmith.model.kernels.tables import Floats, Table
 from starsmith.model.kv_cache import BlockPool, Chunk, ChunkCache
 from starsmith.model.quantization import QuantizedLinear
 from starsmith.model.transformer import Transformer, rotary_angles
 
 FEWEST = 8  # tokens for which a thread is worth waking
+FINISHED_GROUPS = 2 * PAIR  # whose logits are computed at once: a vector for each word of the vocabulary
 
 
 def reads_bytes(model: Transformer, pool: BlockPool) -> bool:
@@ -43,9 +46,13 @@ class PromptReader:
         self._model, self._pool, self._team = model, pool, team
         self._config = model.config
         self._layers = [_Layer.of(layer) for layer in model.model.layers]
+        self._head, self._last_norm = Matrix.of(model.lm_head), _Norm.of(model.model.norm)
         self._rooms = [_Room(model.config) for _ in range(min(team.count, MOST_SHARES))]
-        self._keys, self._values = (list(_bits(held.flatten(2, 3))) for held in (pool.keys, pool.values))
-        self._epsilon = np.float32(model.config.norm_epsilon)
+        self._last_room = _Room(model.config, least=model.config.vocab_size)
+        self._kept = [[layer.data_ptr() for layer in held] for held in (pool.keys, pool.values)]
+        self._head_bytes = pool.keys.stride(1) * pool.keys.itemsize
+        self._epsilon = int(np.float32(model.config.norm_epsilon).view(np.int32))
+        columns.compile_all()
 
     def forward(self, chunks: Sequence[Chunk]) -> list[Tensor]:
         """See `Runner.forward`."""
@@ -54,67 +61,78 @@ class PromptReader:
             shares = max(min(len(self._rooms), tokens // FEWEST), 1)
             prompt = self._prompt(chunks, shares)
             self._team.begin([partial(self._read, prompt, number, shares) for number in range(shares)]).wait()
-            logits_NV = self._finish(prompt, wanted_rows(chunks, self._pool.keys.device))
-        return list(torch.split(logits_NV, [chunk.logits for chunk in chunks]))
+        return list(torch.split(torch.from_numpy(prompt.logits), [chunk.logits for chunk in chunks]))
 
     def _prompt(self, chunks: Sequence[Chunk], shares: int) -> "_Prompt":
         config = self._config
         ids = torch.tensor([token for chunk in chunks for token in chunk.ids])
         cache = ChunkCache(self._pool, chunks)
         angles = rotary_angles(config, cache.positions)
-        queries = torch.empty((config.num_attention_heads, len(ids), config.head_dim), dtype=torch.bfloat16)
+        wanted = wanted_rows(chunks, ids.device).numpy()
+        width = config.num_attention_heads, config.head_dim
         return _Prompt(
             cache=cache,
             slots=cache.slots.numpy(),
             order=np.arange(len(ids)),
-            states=self._model.model.embed_tokens(ids),
-            queries=queries,
-            queries_bits=_bits(queries),
-            attended=torch.empty((len(ids), *queries.shape[::2]), dtype=torch.bfloat16),
+            states=self._model.model.embed_tokens(ids).numpy(),
+            queries=torch.empty((width[0], len(ids), width[1]), dtype=torch.bfloat16),
+            attended=torch.zeros((len(ids) + PAIR * LANES, *width), dtype=torch.bfloat16),
             cosines=angles.cos().numpy(),
             sines=angles.sin().numpy(),
+            wanted=wanted,
+            logits=np.empty((len(wanted), config.vocab_size), np.float32),
             barrier=Barrier(shares),
         )
 
     def _read(self, prompt: "_Prompt", number: int, shares: int) -> None:
-        """A thread's share, up to the last layer's attention."""
+        """A thread's share."""
         try:
             with torch.inference_mode():
                 self._read_share(prompt, number, shares)
+                self._finish(prompt, number, shares)
         except BaseException:
             prompt.barrier.abort()  # nobody waits for one who does not come
             raise
 
     def _read_share(self, prompt: "_Prompt", number: int, shares: int) -> None:
+        """Up to the last layer's attention."""
         count = len(prompt.states)
         tokens = slice(count * number // shares, count * (number + 1) // shares)
         heads = slice(*(self._config.num_attention_heads * place // shares for place in (number, number + 1)))
-        x = prompt.states.numpy()[tokens]
         room = self._rooms[number]
-        room.fit(len(x))
-        levels, row = room.levels(x.shape[1]), room.row(x.shape[1])
-        rows.normalize_rows(x, *self._layers[0].before, self._epsilon, row, levels.numpy(), room.scales)
+        room.take(prompt.states[tokens])
+        turns = [_groups(angles[tokens], room.groups) for angles in (prompt.cosines, prompt.sines)]
+        norm = self._layers[0].before
+        columns.normalize(room.groups, self._config.hidden_size, room.x_at, *norm.at, self._epsilon, *room.bytes_at)
         for index, layer in enumerate(self._layers):
-            self._project(prompt, index, tokens, levels, room)
+            self._project(prompt, index, tokens, turns, room)
             prompt.barrier.wait()
             self._attend(prompt, index, heads)
             prompt.barrier.wait()
             if index + 1 < len(self._layers):
-                levels = self._go_on(prompt, layer, self._layers[index + 1].before, tokens, room)
+                self._go_on(prompt.attended[tokens.start :], layer, self._layers[index + 1].before, room)
+        mine = [row for row in prompt.wanted if tokens.start <= row < tokens.stop]
+        prompt.states[mine] = room.rows([row - tokens.start for row in mine])
+        prompt.barrier.wait()
 
-    def _project(self, prompt: "_Prompt", index: int, tokens: slice, levels: Tensor, room: "_Room") -> None:
+    def _project(
+        self, prompt: "_Prompt", index: int, tokens: slice, turns: Sequence[Floats], room: "_Room"
+    ) -> None:
         """Queries, and keys and values to where they are kept."""
-        turn = prompt.cosines[tokens], prompt.sines[tokens]
-        stay = turn[0][:, :0], turn[1][:, :0]
-        order, slots = prompt.order[tokens], prompt.slots[tokens]
         queries, keys, values = self._layers[index].projections
-        for matrix, angles, places, out in (
-            (queries, turn, order, prompt.queries_bits),
-            (keys, turn, slots, self._keys[index]),
-            (values, stay, slots, self._values[index]),
+        order, slots = prompt.order[tokens].ctypes.data, prompt.slots[tokens].ctypes.data
+        count, width = tokens.stop - tokens.start, self._config.head_dim
+        of_queries = prompt.queries.data_ptr(), prompt.queries.stride(0) * prompt.queries.itemsize
+        of_keys, of_values = ((kept[index], self._head_bytes) for kept in self._kept)
+        angles = [turn.ctypes.data for turn in turns]
+        for matrix, put, places, out, more in (
+            (queries, columns.turned_heads, order, of_queries, angles),
+            (keys, columns.turned_heads, slots, of_keys, angles),
+            (values, columns.heads, slots, of_values, []),
         ):
-            exact, row = matrix.multiply(levels, room), room.row(len(matrix.scale))
-            rows.head_rows(exact, matrix.scale, matrix.bias, room.scales, *angles, places, row, out)
+            room.multiply(matrix)
+            heads = matrix.outputs // width
+            put(count, heads, width, room.sums_at, *matrix.factors_at, room.scales_at, places, *out, *more)
 
     def _attend(self, prompt: "_Prompt", index: int, heads: slice) -> None:
         config = self._config
@@ -123,134 +141,177 @@ class PromptReader:
         if groups:
             queries = prompt.queries[None, heads]
             out_BATD = prompt.cache.look(index, queries, window=config.sliding_window, groups=groups)
-            prompt.attended[:, heads] = out_BATD[0].transpose(0, 1)
+            prompt.attended[: len(prompt.states), heads] = out_BATD[0].transpose(0, 1)
 
-    def _go_on(
-        self, prompt: "_Prompt", layer: "_Layer", norm: tuple[Floats, Floats], tokens: slice, room: "_Room"
-    ) -> Tensor:
+    def _go_on(self, attended: Tensor, layer: "_Layer", norm: "_Norm", room: "_Room") -> None:
         """From what attention found to what the next layer multiplies."""
-        x, scales = prompt.states.numpy()[tokens], room.scales
-        found = _bits(prompt.attended[tokens].flatten(1))
-        levels = room.levels(found.shape[1])
-        rows.half_rows(found, room.row(found.shape[1]), levels.numpy(), scales)
-        levels = self._add(layer.attention_out, levels, layer.behind, x, room)
-        wide = layer.widen.multiply(levels, room)
-        levels = room.levels(wide.shape[1])
-        rows.gelu_rows(wide, layer.widen.scale, layer.widen.bias, room.row(2 * wide.shape[1]), levels.numpy(), scales)
-        return self._add(layer.narrow, levels, norm, x, room)
+        for step in self._steps(attended, layer, norm, room):
+            room.multiply(step)
 
-    def _add(self, matrix: "_Matrix", levels: Tensor, norm: tuple[Floats, Floats], x: Floats, room: "_Room") -> Tensor:
-        exact = matrix.multiply(levels, room)
-        out, row = room.levels(x.shape[1]), room.row(x.shape[1])
-        rows.add_rows(exact, matrix.scale, matrix.bias, x, *norm, self._epsilon, row, out.numpy(), room.scales)
-        return out
+    def _steps(self, attended: Tensor, layer: "_Layer", norm: "_Norm", room: "_Room") -> Iterator[Matrix]:
+        """What is to be multiplied, each time; between two, columns."""
+        groups, hidden, inner = room.groups, layer.attention_out.outputs, layer.widen.outputs
+        columns.halves(groups, layer.attention_out.inputs, attended.data_ptr(), room.sums_at, *room.bytes_at)
+        yield layer.attention_out
+        self._add(groups, hidden, layer.attention_out, layer.behind, room)
+        yield layer.widen
+        columns.gelu(groups, inner, room.sums_at, *layer.widen.factors_at, *room.bytes_at)
+        yield layer.narrow
+        self._add(groups, hidden, layer.narrow, norm, room)
 
-    def _finish(self, prompt: "_Prompt", wanted: Tensor) -> Tensor:
+    def _add(self, groups: int, hidden: int, matrix: Matrix, norm: "_Norm", room: "_Room") -> None:
+        columns.add(
+            groups, hidden, room.sums_at, *matrix.factors_at, room.x_at, *norm.at, self._epsilon, *room.bytes_at
+        )
+
+    def _finish(self, prompt: "_Prompt", number: int, shares: int) -> None:
         """What is left of the last layer, for the tokens of which logits are wanted, and those."""
-        layer: Any = self._model.model.layers[-1]
-        x_NH = prompt.states[wanted] + layer.self_attn.o_proj(prompt.attended[wanted].flatten(1).float())
-        x_NH = x_NH + layer.mlp(layer.post_attention_layernorm(x_NH))
-        logits_NV: Tensor = self._model.lm_head(self._model.model.norm(x_NH))
-        return logits_NV
+        most, room, barrier = FINISHED_GROUPS * LANES, self._last_room, prompt.barrier
+        for start in range(0, len(prompt.wanted), most):
+            rows = prompt.wanted[start : start + most]
+            if number == 0:
+                room.take(prompt.states[rows])
+                attended = torch.zeros((room.groups * LANES, *prompt.attended.shape[1:]), dtype=torch.bfloat16)
+                attended[: len(rows)] = prompt.attended[torch.from_numpy(rows)]
+                prompt.steps = self._steps(attended, self._layers[-1], self._last_norm, room)
+            for matrix in self._shared_steps(prompt, number):
+                room.multiply(matrix, part_of(matrix.outputs, number, shares))
+                barrier.wait()
+            part = part_of(self._head.outputs, number, shares)
+            room.multiply(self._head, part)
+            room.put_logits(self._head, part, prompt.logits[start : start + len(rows), part])
+            barrier.wait()
+
+    def _shared_steps(self, prompt: "_Prompt", number: int) -> Iterator[Matrix]:
+        """The first thread takes the steps; the others multiply what it says."""
+        while True:
+            if number == 0:
+                prompt.step = next(prompt.steps, None)
+            prompt.barrier.wait()
+            if prompt.step is None:
+                return
+            yield prompt.step
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Prompt:
     """What the threads share."""
 
     cache: ChunkCache
     slots: Table  # (T,) in the pool
     order: Table  # (T,) numbers from 0 on
-    states: Tensor  # (T, H) float32
+    states: Floats  # (T, H): the embeddings, and in the end of those tokens of which logits are wanted what was found
     queries: Tensor  # (A, T, D) bfloat16
-    queries_bits: Halves
-    attended: Tensor  # (T, A, D) bfloat16
+    attended: Tensor  # (T and some more, A, D) bfloat16
     cosines: Floats  # (T, D / 2)
     sines: Floats
+    wanted: Table  # rows
+    logits: Floats  # (wanted, V)
     barrier: Barrier
+    steps: Iterator[Matrix] = iter(())
+    step: Matrix | None = None
 
 
 @dataclass(frozen=True)
-class _Matrix:
-    weight: Tensor  # (K, N)
-    scale: Floats
+class _Norm:
+    weight: Floats
     bias: Floats
 
     @classmethod
-    def of(cls, layer: Any) -> "_Matrix":
-        scale = layer.weight_scale.numpy()
-        return cls(layer.weight.T, scale, np.zeros_like(scale) if layer.bias is None else layer.bias.numpy())
+    def of(cls, module: nn.LayerNorm) -> "_Norm":
+        return cls(module.weight.numpy(), module.bias.numpy())
 
-    def multiply(self, levels_MK: Tensor, room: "_Room") -> Sums:
-        """Exact sums, (M, N), in the thread's room for them."""
-        out_MN = room.sums(self.weight.size(1))
-        torch._int_mm(levels_MK, self.weight, out=out_MN)
-        return out_MN.numpy()
+    @property
+    def at(self) -> tuple[int, int]:
+        return self.weight.ctypes.data, self.bias.ctypes.data
 
 
 @dataclass(frozen=True)
 class _Layer:
-    projections: tuple[_Matrix, _Matrix, _Matrix]
-    attention_out: _Matrix
-    widen: _Matrix
-    narrow: _Matrix
-    before: tuple[Floats, Floats]  # the norm's weight and bias
-    behind: tuple[Floats, Floats]
+    projections: tuple[Matrix, Matrix, Matrix]
+    attention_out: Matrix
+    widen: Matrix
+    narrow: Matrix
+    before: _Norm
+    behind: _Norm
 
     @classmethod
     def of(cls, layer: Any) -> "_Layer":
         attention, mlp = layer.self_attn, layer.mlp
-        queries, keys, values = (_Matrix.of(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+        queries, keys, values = (Matrix.of(part) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
         return cls(
             projections=(queries, keys, values),
-            attention_out=_Matrix.of(attention.o_proj),
-            widen=_Matrix.of(mlp.c_fc),
-            narrow=_Matrix.of(mlp.c_proj),
-            before=_norm(layer.input_layernorm),
-            behind=_norm(layer.post_attention_layernorm),
+            attention_out=Matrix.of(attention.o_proj),
+            widen=Matrix.of(mlp.c_fc),
+            narrow=Matrix.of(mlp.c_proj),
+            before=_Norm.of(layer.input_layernorm),
+            behind=_Norm.of(layer.post_attention_layernorm),
         )
 
 
 class _Room:
-    """Where a thread keeps what it computes, of the size of its longest share so far: new memory costs time."""
+    """Where a thread keeps what it computes, of the size of its longest share so far: new memory costs time.
 
-    def __init__(self, config: ModelConfig) -> None:
+    least  outputs that there is room for, if it is more than any layer has
+    """
+
+    def __init__(self, config: ModelConfig, *, least: int = 0) -> None:
+        self._hidden = config.hidden_size
         self._widest = max(config.hidden_size, config.intermediate_size)
-        self._row = np.empty(2 * self._widest, np.float32)
-        self._kept = self._count = 0
+        self._outputs = max(self._widest, least)
+        self.groups = self._held = 0
 
-    def fit(self, count: int) -> None:
-        """From now on it is for so many tokens."""
-        self._count = count
-        if count > self._kept:
-            self._kept = count
-            self._sums = torch.empty(count * self._widest, dtype=torch.int32)
-            self._levels = torch.empty(count * self._widest, dtype=torch.int8)
-            self._scales = np.empty(count, np.float32)
+    def take(self, states: Floats) -> None:
+        """From now on it is for these tokens."""
+        self.groups = -(-len(states) // (PAIR * LANES)) * PAIR
+        if self.groups > self._held:
+            self._held = self.groups
+            self._x = np.empty((self.groups, self._hidden, LANES), np.float32)
+            self._sums = np.empty(self.groups * self._outputs * LANES, np.int32)
+            self._bytes = np.empty(self.groups * self._widest * LANES, np.int8)
+            self._scales = np.empty((self.groups, LANES), np.float32)
+        self._x[: self.groups] = _groups(states, self.groups)
 
-    def sums(self, width: int) -> Tensor:
-        """(M, width) int32."""
-        return self._sums[: self._count * width].view(self._count, width)
+    def multiply(self, matrix: Matrix, part: slice = slice(None)) -> None:
+        """The bytes with a matrix, or some of its outputs, to the sums."""
+        matrix.multiply(self._bytes, self.groups, self._sums, part)
 
-    def levels(self, width: int) -> Tensor:
-        """(M, width) int8, always from the same place on."""
-        return self._levels[: self._count * width].view(self._count, width)
+    def rows(self, tokens: Sequence[int]) -> Floats:
+        """(M, H) of `x`."""
+        found: Floats = self._x.transpose(0, 2, 1).reshape(-1, self._hidden)[tokens] if tokens else self._x[:0, :, 0]
+        return found
 
-    def row(self, width: int) -> Floats:
-        """(width,)"""
-        return self._row[:width]
+    def put_logits(self, matrix: Matrix, part: slice, out: Floats) -> None:
+        """Sums to numbers, a row for each token."""
+        sums = self._sums[: self.groups * matrix.outputs * LANES].reshape(self.groups, matrix.outputs, LANES)
+        for token, row in enumerate(out):
+            group, lane = divmod(token, LANES)
+            np.multiply(sums[group, part, lane], matrix.scale[part], out=row)
+            row *= self._scales[group, lane]
 
     @property
-    def scales(self) -> Floats:
-        """(M,) of the levels."""
-        return self._scales[: self._count]
+    def x_at(self) -> int:
+        """Address of (G, H, LANES) float32."""
+        return self._x.ctypes.data
+
+    @property
+    def sums_at(self) -> int:
+        """Address of (G, outputs, LANES) int32."""
+        return self._sums.ctypes.data
+
+    @property
+    def scales_at(self) -> int:
+        """Address of (G, LANES) float32, of the bytes."""
+        return self._scales.ctypes.data
+
+    @property
+    def bytes_at(self) -> tuple[int, int]:
+        """Addresses of the bytes and of their scales."""
+        return self._bytes.ctypes.data, self.scales_at
 
 
-def _norm(module: nn.LayerNorm) -> tuple[Floats, Floats]:
-    return module.weight.numpy(), module.bias.numpy()
-
-
-def _bits(tensor: Tensor) -> Halves:
-    """Of bfloat16."""
-    bits: Halves = tensor.view(torch.int16).numpy().view(np.uint16)
-    return bits
+def _groups(rows: Floats, groups: int) -> Floats:
+    """(M, K) to (G, K, LANES), with zeros for tokens that there are not."""
+    padded = np.zeros((groups * LANES, rows.shape[1]), np.float32)
+    padded[: len(rows)] = rows
+    return np.ascontiguousarray(padded.reshape(groups, LANES, -1).transpose(0, 2, 1))

@@ -48,7 +48,7 @@ class Team:
         for number, queue in enumerate(self._queues):
             threading.Thread(target=_work, args=(queue,), name=f"step-{number}", daemon=True).start()
         before = torch.get_num_threads()
-        self.begin([partial(torch.set_num_threads, max(count // MOST_SHARES, 1))] * count).wait()
+        self.begin([partial(_set_threads, max(count // MOST_SHARES, 1))] * count).wait()
         torch.set_num_threads(before)  # what a thread sets for itself, threads that come later take over
         self.close = weakref.finalize(self, _end, self._queues)  # the threads do not know of this object
 
@@ -58,6 +58,12 @@ class Team:
         for part, queue in zip(parts, self._queues, strict=False):
             queue.put(_Begun(part, done))
         return Pending(len(parts), done)
+
+
+def _set_threads(count: int) -> None:
+    """Of PyTorch, for the thread that calls this."""
+    torch.get_num_threads()  # or the first call that asks for the number would set it to that of other threads
+    torch.set_num_threads(count)
 
 
 def _end(queues: "Sequence[SimpleQueue[_Begun | None]]") -> None:

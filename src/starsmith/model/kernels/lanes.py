@@ -114,3 +114,38 @@ def scaled(builder: Any, index: Value, size: int) -> Value:
 def beside(builder: Any, address: Value, size: int, number: int) -> Value:
     """The address so many vectors behind another, of numbers of so many bytes."""
     return builder.add(address, ir.Constant(I64, LANES * size * number))
+
+
+def size(value: int) -> Value:
+    """A number of bytes, rows or steps that is known."""
+    return ir.Constant(I64, value)
+
+
+def write(builder: Any, vector: Value, address: Value) -> None:
+    """To an address, wherever that is."""
+    builder.store(vector, pointer(builder, address, vector.type), align=1)
+
+
+def room(builder: Any, count: int) -> Value:
+    """The address of so many bytes that last as long as the call."""
+    place = cgutils.alloca_once(builder, ir.ArrayType(I8, count))
+    place.align = 64
+    return builder.ptrtoint(place, I64)
+
+
+def turned(builder: Any, rows: list[Value]) -> list[Value]:
+    """The columns of LANES vectors: blocks of half the size change places, and so on down to single numbers."""
+    rows = list(rows)
+    distance = LANES // 2
+    while distance:
+        for upper in (number for number in range(LANES) if not number & distance):
+            pair = rows[upper], rows[upper + distance]
+            # Lanes from LANES on are the second vector's.
+            first = [lane + LANES - distance if lane & distance else lane for lane in range(LANES)]
+            second = [lane + LANES if lane & distance else lane + distance for lane in range(LANES)]
+            rows[upper], rows[upper + distance] = (
+                builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(I32, LANES), order))
+                for order in (first, second)
+            )
+        distance //= 2
+    return rows

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils
 
-from starsmith.model.kernels import attention_loops
+from starsmith.model.kernels import attention_loops, native
 from starsmith.model.kernels.lanes import (
     F32,
     F32S,
@@ -55,17 +55,15 @@ from starsmith.model.kernels.lanes import (
 )
 from starsmith.model.kernels.tables import GROUP, MOST, ROWS, SHIFT
 
-_FEATURES = binding.get_host_cpu_features()
-
 Instructions = Literal["vnni", "avx2", "plain"]  # for products of bytes: AVX-512's, AVX2's, or what LLVM makes of it
 Name = Literal["f32", "bf16", "i8_f32", "i8", "u4", "score_f32", "score_bf16", "mix_f32", "mix_bf16"]
 
 
 def best() -> Instructions:
     """The fastest that this processor has."""
-    if _FEATURES.get("avx512vnni") and _FEATURES.get("avx512bw"):
+    if native.FEATURES.get("avx512vnni") and native.FEATURES.get("avx512bw"):
         return "vnni"
-    return "avx2" if _FEATURES.get("avx2") else "plain"
+    return "avx2" if native.FEATURES.get("avx2") else "plain"
 
 
 def excess(instructions: Instructions) -> int:
@@ -243,30 +241,4 @@ def _loop(name: Name, instructions: Instructions, most: int) -> Loop:
 @cache
 def addresses(name: Name, instructions: Instructions) -> list[int]:
     """Where the compiled loop of this name is, for M from 1 to MOST."""
-    module = ir.Module()
-    for most in range(1, MOST + 1):
-        loop = _loop(name, instructions, most)
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * loop.arguments), f"{name}_{most}")
-        builder = ir.IRBuilder(function.append_basic_block())
-        loop.generate(builder, function.args)
-        builder.ret_void()
-    engine = _compile(str(module))
-    _ENGINES.append(engine)
-    return [engine.get_function_address(f"{name}_{most}") for most in range(1, MOST + 1)]
-
-
-def _compile(text: str) -> Any:
-    target = binding.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=_FEATURES.flatten(), opt=3)
-    module = binding.parse_assembly(text)
-    module.verify()
-    options = binding.create_pipeline_tuning_options(speed_level=2)
-    binding.create_pass_builder(machine, options).getModulePassManager().run(
-        module, binding.create_pass_builder(machine, options)
-    )
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    return engine
-
-
-_ENGINES: list[Any] = []  # the code lives as long as they do
+    return native.addresses({f"{name}_{most}": _loop(name, instructions, most) for most in range(1, MOST + 1)})

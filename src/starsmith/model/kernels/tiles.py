@@ -1,0 +1,141 @@
+"""Products of bytes in a processor's tiles (Intel AMX): 16 rows of 64 bytes by 16 tokens, in one instruction.
+
+The weights are the left factor and the tokens the right one, for the sake of the weights: rows of the left factor lie
+in a tile as they lie in memory, while of the right one four numbers of each column have to be side by side. So a
+matrix is multiplied as it is stored, and the tokens come in that order from where they are made (`columns`). Libraries
+that take the tokens for the left factor bring the weights into order, at every call, or hold them twice.
+
+Shapes: K inputs. Tokens come in groups of SIDE, of which there is an even number.
+"""
+
+import ctypes
+import struct
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from starsmith.model.kernels import native
+from starsmith.model.kernels.lanes import I8, I64, Loop, Value, external, pointer, room, size
+
+SIDE, DEPTH = 16, 64  # rows of a tile, and bytes in each
+TILE = SIDE * DEPTH  # bytes
+AT_ONCE = 2 * SIDE  # outputs and tokens, as four tiles of sums: each tile that is loaded is multiplied twice
+CACHED = 1 << 20  # bytes of tokens that stay in a core's cache while a matrix passes by
+CONFIG_BYTES, PALETTE, TILES = 64, 1, 8
+_SUMS, _WEIGHTS, _TOKENS = ((0, 1), (2, 3)), (4, 5), (6, 7)  # numbers of tiles
+_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA = 158, 0x1023, 18  # Linux's, of x86-64
+
+
+@cache
+def is_available() -> bool:
+    """Whether the processor has tiles and the system lets this process use them, which it wants to be asked for."""
+    if sys.platform != "linux" or not native.FEATURES.get("amx-int8"):
+        return False
+    return ctypes.CDLL(None).syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA) == 0
+
+
+def fits(outputs: int, inputs: int) -> bool:
+    """Whether a matrix of this size can be multiplied."""
+    return outputs >= AT_ONCE and inputs % DEPTH == 0
+
+
+def multiply(weights: int, k: int, outputs: int, packed: int, groups: int, out: int, group_bytes: int) -> None:
+    """Outputs of a matrix, to exact sums; addresses and sizes. It does not hold the GIL.
+
+    weights      where the first of the outputs has its K bytes; the others' follow
+    packed       of each group K / DEPTH tiles
+    out          the sums of a group are a vector of SIDE int32 for each output
+    group_bytes  from one group's sums to the next
+    """
+    panel = max(CACHED // (groups * TILE), 1) * DEPTH
+    if outputs % AT_ONCE:  # some are computed twice, and must not be added twice
+        panel = k
+    for start in range(0, k, panel):
+        depth = min(panel, k - start)
+        _multiply()(weights + start, k, outputs, packed + start * SIDE, groups, out, group_bytes, depth, start)
+
+
+@cache
+def _multiply() -> Callable[..., None]:
+    loop = Loop(_generate, 9)
+    (address,) = native.addresses({"multiply_tiles": loop})
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * loop.arguments)(address)
+
+
+def _generate(builder: Any, arguments: Sequence[Value]) -> None:
+    """`(weights, k, outputs, packed, groups, out, group_bytes, depth, start)`; from a `start` on sums are added to."""
+    weights, k, outputs, packed, groups, out, group_bytes, depth, start = arguments
+    last = builder.sub(outputs, size(AT_ONCE))
+    strips = builder.udiv(builder.add(outputs, size(AT_ONCE - 1)), size(AT_ONCE))
+    is_first = builder.icmp_signed("==", start, size(0))
+    with _configured(builder), cgutils.for_range(builder, strips) as strip:
+        row = builder.mul(strip.index, size(AT_ONCE))
+        row = builder.select(builder.icmp_signed("<", row, last), row, last)
+        matrix = builder.add(weights, builder.mul(row, k))
+        sums = builder.add(out, builder.mul(row, size(DEPTH)))
+        with cgutils.for_range(builder, builder.udiv(groups, size(2))) as pair:
+            first = builder.mul(pair.index, size(2))
+            tokens = [builder.add(first, size(number)) for number in range(2)]
+            columns = [builder.add(packed, builder.mul(token, builder.mul(k, size(SIDE)))) for token in tokens]
+            places = [builder.add(sums, builder.mul(token, group_bytes)) for token in tokens]
+            _sum(builder, matrix, columns, places, k, depth, is_first)
+
+
+def _sum(
+    builder: Any,
+    matrix: Value,
+    columns: Sequence[Value],
+    places: Sequence[Value],
+    k: Value,
+    depth: Value,
+    is_first: Value,
+) -> None:
+    """Four tiles of sums, of two groups of tokens."""
+    sums = [
+        (tile, builder.add(place, size(TILE * outputs)))
+        for outputs, tiles in enumerate(_SUMS)
+        for tile, place in zip(tiles, places, strict=True)
+    ]
+    with builder.if_else(is_first) as (begin, go_on):
+        with begin:
+            for tile, _ in sums:
+                _tile(builder, "tilezero", [tile])
+        with go_on:
+            for tile, place in sums:
+                _tile(builder, "tileloadd64", [tile], place, size(DEPTH))
+    with cgutils.for_range(builder, builder.udiv(depth, size(DEPTH))) as block:
+        for tile, column in zip(_TOKENS, columns, strict=True):
+            _tile(builder, "tileloadd64", [tile], builder.add(column, builder.mul(block.index, size(TILE))), size(DEPTH))
+        at = builder.add(matrix, builder.mul(block.index, size(DEPTH)))
+        for half, tile in enumerate(_WEIGHTS):
+            _tile(builder, "tileloadd64", [tile], builder.add(at, builder.mul(k, size(SIDE * half))), k)
+            for of_sums, of_tokens in zip(_SUMS[half], _TOKENS, strict=True):
+                _tile(builder, "tdpbssd", [of_sums, tile, of_tokens])
+    for tile, place in sums:
+        _tile(builder, "tilestored64", [tile], place, size(DEPTH))
+
+
+@contextmanager
+def _configured(builder: Any) -> Iterator[None]:
+    """Within it all tiles are whole; behind it they are as before, since PyTorch's libraries do not look every time."""
+    before, now = room(builder, CONFIG_BYTES), room(builder, CONFIG_BYTES)
+    config = struct.pack("<BB14x8H16x8B8x", PALETTE, 0, *[DEPTH] * TILES, *[SIDE] * TILES)
+    for start in range(0, CONFIG_BYTES, 8):
+        word = ir.Constant(I64, int.from_bytes(config[start : start + 8], "little"))
+        builder.store(word, pointer(builder, builder.add(now, size(start)), I64))
+    _tile(builder, "sttilecfg", [], before)
+    _tile(builder, "ldtilecfg", [], now)
+    yield
+    _tile(builder, "ldtilecfg", [], before)
+
+
+def _tile(builder: Any, name: str, tiles: Sequence[int], address: Value | None = None, *sizes: Value) -> None:
+    """An instruction about tiles, whose numbers are part of it, and an address."""
+    places = [] if address is None else [pointer(builder, address, I8)]
+    given = [*(ir.Constant(I8, tile) for tile in tiles), *places, *sizes]
+    builder.call(external(builder, f"llvm.x86.{name}", ir.VoidType(), [value.type for value in given]), given)
