@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from starsmith.inference.prompts import FEWEST, PromptReader, reads_bytes
+from starsmith.inference.prompts import PromptReader, reads_bytes
 from starsmith.inference.runner import TorchRunner
 from starsmith.inference.team import Team
 from starsmith.model.kv_cache import Chunk
+from starsmith.model.kernels.lanes import LANES
 from tiny_models import assert_near, of_kind, pool_of, random_ids
 
 pytestmark = pytest.mark.slow  # what lies between the products is compiled, where that was not kept
@@ -29,6 +30,9 @@ LONG, OTHER = [5, 1, 3, 0, 9], [7, 4, 11]
         {"tie_word_embeddings": False},
         {"num_hidden_layers": 1},
         {"intermediate_size": 64},
+        {"num_attention_heads": 2, "num_key_value_heads": 1},
+        {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 128, "sliding_window": 20},
+        {"num_attention_heads": 4, "num_key_value_heads": 4, "hidden_size": 256},
     ],
     ids=str,
 )
@@ -52,7 +56,7 @@ def test_pieces_of_several_sequences_have_the_logits_of_the_model(
 
 def test_a_share_of_few_tokens_is_nobodys(tmp_path: Path) -> None:
     model, _ = of_kind("w8a8", tmp_path)
-    chunk = Chunk(random_ids(2 * FEWEST + 1), 0, LONG, 3)
+    chunk = Chunk(random_ids(2 * LANES + 1), 0, LONG, 3)
 
     (seen,) = PromptReader(model, pool_of(model, torch.bfloat16), Team(7)).forward([chunk])
 
@@ -79,7 +83,7 @@ def test_an_error_in_one_share_is_told_and_the_next_prompt_is_read(
     (wanted,) = reader.forward([chunk])
 
     with monkeypatch.context() as patched:
-        patched.setattr(reader, "_attend", broken)
+        patched.setattr(reader, "_share", broken)
         with pytest.raises(RuntimeError, match="no memory"):
             reader.forward([chunk])
 

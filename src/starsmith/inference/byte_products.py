@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from starsmith.model.kernels import tiles
-from starsmith.model.kernels.columns import WORD
+from starsmith.model.kernels.lane_code import WORD
 from starsmith.model.kernels.lanes import LANES
+from starsmith.model.kernels.native import Row
 from starsmith.model.kernels.tables import Floats, Levels
 
 PAIR = 2  # groups that are multiplied at once
@@ -50,26 +51,21 @@ class Matrix:
         """Addresses of scale and bias."""
         return self.scale.ctypes.data, self.bias.ctypes.data
 
-    def multiply(self, packed: Levels, groups: int, sums: NDArray[np.int32], part: slice = slice(None)) -> None:
-        """Sums of the outputs in `part`, which is as `part_of` says, to their places among those of all N."""
+    def products(self, packed: int, groups: int, sums: int, part: slice) -> list[Row]:
+        """What a program does to multiply in tiles; of addresses, see `multiply`."""
         start, stop, _ = part.indices(self.outputs)
         if start == stop:
-            return
-        if not self.in_tiles:
-            self._multiply_by_torch(packed, groups, sums, part)
-            return
-        tiles.multiply(
-            self.weight.ctypes.data + start * self.inputs,
-            self.inputs,
-            stop - start,
-            packed.ctypes.data,
-            groups,
-            sums.ctypes.data + start * LANES * sums.itemsize,
-            self.outputs * LANES * sums.itemsize,
-        )
+            return []
+        weights, out = self.weight.ctypes.data + start * self.inputs, sums + start * LANES * 4
+        return tiles.products(weights, self.inputs, stop - start, packed, groups, out, self.outputs * LANES * 4)
 
-    def _multiply_by_torch(self, packed: Levels, groups: int, sums: NDArray[np.int32], part: slice) -> None:
-        """Both factors and the outcome as rows, which is a few copies more."""
+    def multiply(self, packed: Levels, groups: int, sums: NDArray[np.int32], part: slice) -> None:
+        """Sums of the outputs in `part`, which is as `part_of` says, to their places among those of all N.
+
+        By PyTorch: both factors and the outcome as rows, which is a few copies more.
+        """
+        if len(self.weight[part]) == 0:
+            return
         words = packed[: groups * LANES * self.inputs].reshape(groups, self.inputs // WORD, LANES, WORD)
         levels_MK = torch.from_numpy(words.transpose(0, 2, 1, 3).reshape(-1, self.inputs))
         exact_MN = torch._int_mm(levels_MK, torch.from_numpy(self.weight[part]).T).numpy()

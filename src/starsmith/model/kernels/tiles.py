@@ -11,7 +11,7 @@ Shapes: K inputs. Tokens come in groups of SIDE, of which there is an even numbe
 import ctypes
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -44,8 +44,10 @@ def fits(outputs: int, inputs: int) -> bool:
     return outputs >= AT_ONCE and inputs % DEPTH == 0
 
 
-def multiply(weights: int, k: int, outputs: int, packed: int, groups: int, out: int, group_bytes: int) -> None:
-    """Outputs of a matrix, to exact sums; addresses and sizes. It does not hold the GIL.
+def products(
+    weights: int, k: int, outputs: int, packed: int, groups: int, out: int, group_bytes: int
+) -> list[native.Row]:
+    """What a program does to multiply outputs of a matrix, to exact sums; addresses and sizes.
 
     weights      where the first of the outputs has its K bytes; the others' follow
     packed       of each group K / DEPTH tiles
@@ -55,16 +57,26 @@ def multiply(weights: int, k: int, outputs: int, packed: int, groups: int, out: 
     panel = max(CACHED // (groups * TILE), 1) * DEPTH
     if outputs % AT_ONCE:  # some are computed twice, and must not be added twice
         panel = k
-    for start in range(0, k, panel):
-        depth = min(panel, k - start)
-        _multiply()(weights + start, k, outputs, packed + start * SIDE, groups, out, group_bytes, depth, start)
+    return [
+        (
+            _multiply(),
+            weights + start,
+            k,
+            outputs,
+            packed + start * SIDE,
+            groups,
+            out,
+            group_bytes,
+            min(panel, k - start),
+            start,
+        )
+        for start in range(0, k, panel)
+    ]
 
 
 @cache
-def _multiply() -> Callable[..., None]:
-    loop = Loop(_generate, 9)
-    (address,) = native.addresses({"multiply_tiles": loop})
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * loop.arguments)(address)
+def _multiply() -> int:
+    return native.addresses({"multiply_tiles": Loop(_generate, 9)}, from_row=True)[0]
 
 
 def _generate(builder: Any, arguments: Sequence[Value]) -> None:
@@ -73,7 +85,7 @@ def _generate(builder: Any, arguments: Sequence[Value]) -> None:
     last = builder.sub(outputs, size(AT_ONCE))
     strips = builder.udiv(builder.add(outputs, size(AT_ONCE - 1)), size(AT_ONCE))
     is_first = builder.icmp_signed("==", start, size(0))
-    with _configured(builder), cgutils.for_range(builder, strips) as strip:
+    with configured(builder), cgutils.for_range(builder, strips) as strip:
         row = builder.mul(strip.index, size(AT_ONCE))
         row = builder.select(builder.icmp_signed("<", row, last), row, last)
         matrix = builder.add(weights, builder.mul(row, k))
@@ -97,45 +109,45 @@ def _sum(
 ) -> None:
     """Four tiles of sums, of two groups of tokens."""
     sums = [
-        (tile, builder.add(place, size(TILE * outputs)))
-        for outputs, tiles in enumerate(_SUMS)
-        for tile, place in zip(tiles, places, strict=True)
+        (number, builder.add(place, size(TILE * outputs)))
+        for outputs, numbers in enumerate(_SUMS)
+        for number, place in zip(numbers, places, strict=True)
     ]
     with builder.if_else(is_first) as (begin, go_on):
         with begin:
-            for tile, _ in sums:
-                _tile(builder, "tilezero", [tile])
+            for number, _ in sums:
+                tile(builder, "tilezero", [number])
         with go_on:
-            for tile, place in sums:
-                _tile(builder, "tileloadd64", [tile], place, size(DEPTH))
+            for number, place in sums:
+                tile(builder, "tileloadd64", [number], place, size(DEPTH))
     with cgutils.for_range(builder, builder.udiv(depth, size(DEPTH))) as block:
-        for tile, column in zip(_TOKENS, columns, strict=True):
-            _tile(builder, "tileloadd64", [tile], builder.add(column, builder.mul(block.index, size(TILE))), size(DEPTH))
+        for number, column in zip(_TOKENS, columns, strict=True):
+            tile(builder, "tileloadd64", [number], builder.add(column, builder.mul(block.index, size(TILE))), size(DEPTH))
         at = builder.add(matrix, builder.mul(block.index, size(DEPTH)))
-        for half, tile in enumerate(_WEIGHTS):
-            _tile(builder, "tileloadd64", [tile], builder.add(at, builder.mul(k, size(SIDE * half))), k)
+        for half, number in enumerate(_WEIGHTS):
+            tile(builder, "tileloadd64", [number], builder.add(at, builder.mul(k, size(SIDE * half))), k)
             for of_sums, of_tokens in zip(_SUMS[half], _TOKENS, strict=True):
-                _tile(builder, "tdpbssd", [of_sums, tile, of_tokens])
-    for tile, place in sums:
-        _tile(builder, "tilestored64", [tile], place, size(DEPTH))
+                tile(builder, "tdpbssd", [of_sums, number, of_tokens])
+    for number, place in sums:
+        tile(builder, "tilestored64", [number], place, size(DEPTH))
 
 
 @contextmanager
-def _configured(builder: Any) -> Iterator[None]:
+def configured(builder: Any) -> Iterator[None]:
     """Within it all tiles are whole; behind it they are as before, since PyTorch's libraries do not look every time."""
     before, now = room(builder, CONFIG_BYTES), room(builder, CONFIG_BYTES)
     config = struct.pack("<BB14x8H16x8B8x", PALETTE, 0, *[DEPTH] * TILES, *[SIDE] * TILES)
     for start in range(0, CONFIG_BYTES, 8):
         word = ir.Constant(I64, int.from_bytes(config[start : start + 8], "little"))
         builder.store(word, pointer(builder, builder.add(now, size(start)), I64))
-    _tile(builder, "sttilecfg", [], before)
-    _tile(builder, "ldtilecfg", [], now)
+    tile(builder, "sttilecfg", [], before)
+    tile(builder, "ldtilecfg", [], now)
     yield
-    _tile(builder, "ldtilecfg", [], before)
+    tile(builder, "ldtilecfg", [], before)
 
 
-def _tile(builder: Any, name: str, tiles: Sequence[int], address: Value | None = None, *sizes: Value) -> None:
+def tile(builder: Any, name: str, tiles: Sequence[int], address: Value | None = None, *sizes: Value) -> None:
     """An instruction about tiles, whose numbers are part of it, and an address."""
     places = [] if address is None else [pointer(builder, address, I8)]
-    given = [*(ir.Constant(I8, tile) for tile in tiles), *places, *sizes]
+    given = [*(ir.Constant(I8, number) for number in tiles), *places, *sizes]
     builder.call(external(builder, f"llvm.x86.{name}", ir.VoidType(), [value.type for value in given]), given)
