@@ -44,7 +44,7 @@ class Matrix:
     @property
     def inputs(self) -> int:
         """K"""
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     @property
     def factors_at(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from starsmith.model.config import ModelConfig
-from starsmith.model.kernels import tables, vectors
+from starsmith.model.kernels import tables, tiles, vectors
 from starsmith.model.kernels.lanes import LANES
 from starsmith.model.kernels.tables import GROUP, MOST, PORTION, ROWS, Floats, Table
 from starsmith.model.kernels.vectors import Instructions
@@ -17,7 +17,7 @@ from starsmith.model.kv_cache import BLOCK_TOKENS, BlockPool, Chunk
 from starsmith.model.quantization import QuantizedEmbedding, QuantizedLinear
 from starsmith.model.transformer import Transformer, rotary_angles
 
-STEP_TOKENS = 16  # of a step at most
+STEP_TOKENS = LANES  # of a step at most
 
 _FLOATS = {torch.float32: tables.F32, torch.bfloat16: tables.BF16}
 _LEVELS = {"int8": tables.INT8, "w8a8": tables.W8A8, "int4": tables.INT4}
@@ -71,7 +71,8 @@ class Plan:
         self.table: Table = np.zeros(tables.PLAN, np.int64)
         for column, value in {**_sizes(model.config, pool), **places}.items():
             self.table[column] = value
-        self.own = [self._own(model.config) for _ in range(threads)]
+        use_tiles = instructions is None and tiles.is_available()
+        self.own = [self._own(model.config, use_tiles=use_tiles) for _ in range(threads)]
 
     def read(self, chunks: Sequence[Chunk]) -> Floats:
         """Set the tables for a step of these chunks, of STEP_TOKENS at most; where their logits will be."""
@@ -175,7 +176,7 @@ class Plan:
         angles = rotary_angles(config, torch.arange(config.max_position_embeddings))
         return {tables.COSINES: self._at(angles.cos()), tables.SINES: self._at(angles.sin())}
 
-    def _own(self, config: ModelConfig) -> Table:
+    def _own(self, config: ModelConfig, *, use_tiles: bool) -> Table:
         widest = max(config.intermediate_size, config.hidden_size)
         seen = min(config.max_position_embeddings, config.sliding_window or config.max_position_embeddings)
         rows = np.zeros((STEP_TOKENS, widest), np.float32)
@@ -189,6 +190,9 @@ class Plan:
         table[tables.OWN_SCORES], table[tables.OWN_SCORE_STRIDE] = self._at(scores), scores.strides[0]
         table[tables.OWN_SCALES] = self._at(np.zeros(STEP_TOKENS, np.float32))
         table[tables.OWN_SUMS] = self._at(np.zeros(2 * PORTION * (STEP_TOKENS + MOST), np.float32))
+        if use_tiles:
+            table[tables.OWN_PACKED] = self._at(np.zeros(widest * LANES, np.int8))
+            table[tables.PACK_LOOP], table[tables.TILE_LOOP] = tiles.for_steps()
         self._kept.append(table)
         return table
 

@@ -60,8 +60,8 @@ class PromptReader:
         self._epsilon = int(np.float32(config.norm_epsilon).view(np.int32))
         self._window = config.sliding_window or config.max_position_embeddings
         matrices = [matrix for layer in self._layers for matrix in layer.matrices]
-        self._in_tiles = all(matrix.in_tiles for matrix in (*matrices, self._head))
-        self._in_tiles &= tile_attention.address() is not None and config.head_dim % tile_attention.DIMENSIONS == 0
+        self.in_tiles = all(matrix.in_tiles for matrix in (*matrices, self._head))
+        self.in_tiles &= tile_attention.address() is not None and config.head_dim % tile_attention.DIMENSIONS == 0
         self._met = np.zeros(len(self._layers) + 2 * len(_Layer.FINISHING) + 2, np.int64)
         columns.addresses()  # compiled now, and not with the first keystroke
 
@@ -105,8 +105,8 @@ class PromptReader:
             slots=cache.slots.numpy(),
             groups=[[group for place, group in enumerate(groups) if _turn(place, shares) == n] for n in range(shares)],
             states=self._model.model.embed_tokens(ids).numpy(),
-            queries=torch.empty((heads[0], 0 if self._in_tiles else len(ids), heads[1]), dtype=torch.bfloat16),
-            attended=torch.empty((0 if self._in_tiles else len(ids), *heads), dtype=torch.bfloat16),
+            queries=torch.empty((heads[0], 0 if self.in_tiles else len(ids), heads[1]), dtype=torch.bfloat16),
+            attended=torch.empty((0 if self.in_tiles else len(ids), *heads), dtype=torch.bfloat16),
             cosines=angles.cos().numpy(),
             sines=angles.sin().numpy(),
             wanted=wanted,
@@ -119,7 +119,7 @@ class PromptReader:
         room = self._rooms[number]
         key = number, shares, room.groups
         if key not in room.scripts:
-            room.scripts[key] = script = _Script(room, self._met, shares, in_tiles=self._in_tiles)
+            room.scripts[key] = script = _Script(room, self._met, shares, in_tiles=self.in_tiles)
             hidden, norm = self._config.hidden_size, self._layers[0].before
             script.loop("normalize", room.groups, hidden, room.x_at, *norm.at, self._epsilon, *room.bytes_at)
             for index, layer in enumerate(self._layers):
@@ -141,7 +141,7 @@ class PromptReader:
             script.multiply(matrix)
             return room.groups, matrix.outputs // width, width, room.sums_at, *matrix.factors_at, room.scales_at
 
-        if self._in_tiles:
+        if self.in_tiles:
             factor = int(np.float32(width**-0.5).view(np.int32))
             script.loop("query_tiles", *begin(queries), room.queries_at, factor, *room.angles_at)
         else:
@@ -163,7 +163,7 @@ class PromptReader:
         config, room = self._config, script.room
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         keys, values = (kept[index] for kept in self._kept)
-        if self._in_tiles:
+        if self.in_tiles:
             place = room.groups, room.descriptions_at, room.queries_at, keys, values, self._head_bytes
             sizes = kv_heads, heads // kv_heads, config.head_dim, self._window
             script.row((tile_attention.address() or 0, *place, *sizes, *room.attention_at, room.sums_at))
@@ -204,7 +204,7 @@ class PromptReader:
 
     def _finish(self, prompt: "_Prompt") -> None:
         """What is left of the last layer, for the tokens of which logits are wanted, and those."""
-        shares, room, hidden = len(prompt.groups), self._last_room, self._config.hidden_size
+        shares, room = len(prompt.groups), self._last_room
         found = {
             int(token): (share, *divmod(place, LANES))
             for share in self._rooms[:shares]
@@ -236,7 +236,7 @@ class PromptReader:
         room = self._last_room
         key = number, shares, room.groups
         if key not in room.scripts:
-            room.scripts[key] = script = _Script(room, self._met, shares, in_tiles=self._in_tiles)
+            room.scripts[key] = script = _Script(room, self._met, shares, in_tiles=self.in_tiles)
             if number == 0:
                 script.loop("numbers", room.groups, self._layers[-1].attention_out.inputs, room.sums_at, *room.bytes_at)
             for matrix, then in self._steps(self._layers[-1], self._last_norm, room):

@@ -20,7 +20,7 @@ class Limits:
     """How much is done in one step. A request that arrives waits for the step that is running."""
 
     prompt_tokens: int = 256  # read in a step in which nobody writes: more is faster, and lets others wait longer
-    shared_prompt_tokens: int = 64  # read beside requests that write, whose next token waits for it
+    shared_prompt_tokens: int = 128  # read beside requests that write, whose next token waits for it
     requests: int = 16  # that hold blocks at once
     guesses: int = 7  # of one request in one step: with its own token 8 rows, which cost little more than one
     verified_tokens: int = 16  # rows of all that write, with their guesses: so many cost about two rows

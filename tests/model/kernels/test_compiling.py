@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from numba import njit
 
-from starsmith.model.kernels import rows, step
+from starsmith.model.kernels import step
 from starsmith.model.kernels.compiling import SOURCES, announced
 
 pytestmark = pytest.mark.slow
@@ -39,7 +39,6 @@ def test_nothing_is_told_where_nothing_is_compiled(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("kept", [step.step, rows.add_rows], ids=["step", "rows"])
-def test_what_calls_functions_of_other_files_is_kept_for_these_sources_alone(kept: object) -> None:
-    assert f"{SOURCES:x}" in kept.py_func.__qualname__  # type: ignore[attr-defined]
-    assert f"{SOURCES:x}" in Path(kept._cache._cache_file._index_path).name  # type: ignore[attr-defined]
+def test_what_calls_functions_of_other_files_is_kept_for_these_sources_alone() -> None:
+    assert f"{SOURCES:x}" in step.step.py_func.__qualname__
+    assert f"{SOURCES:x}" in Path(step.step._cache._cache_file._index_path).name

@@ -71,7 +71,8 @@ def addresses() -> dict[Name, int]:
         "halves": Loop(_halves, 6),
         "numbers": Loop(_numbers, 5),
     }
-    return dict(zip(loops, native.addresses(loops, from_row=True), strict=True))
+    named: dict[str, Loop] = {str(name): loop for name, loop in loops.items()}
+    return dict(zip(loops, native.addresses(named, from_row=True), strict=True))
 
 
 class _Totals:

@@ -147,12 +147,13 @@ class Lanes:
         grown = self.exponential(power)
         return builder.fmul(x, self.reciprocal(builder.fadd(self.number(1), grown)))
 
-    def exponential(self, x: Value) -> Value:
-        """As `arithmetic.exponential`."""
+    def exponential(self, x: Value, *, is_small: bool = False) -> Value:
+        """As `arithmetic.exponential`; what is small needs no bound."""
         builder = self.builder
         low, high = self.number(arithmetic.LOWEST), self.number(arithmetic.HIGHEST)
         x = builder.select(builder.fcmp_ordered("<", x, low), low, x)
-        x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
+        if not is_small:
+            x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
         shifted = self.fma(x, self.number(arithmetic.LOG2_E), self.number(arithmetic.ROUNDER))
         whole = builder.fsub(shifted, self.number(arithmetic.ROUNDER))
         rest = self.fma(whole, self.number(-arithmetic.LN_2_HIGH), x)
@@ -193,6 +194,13 @@ class Lanes:
         rounded = builder.lshr(builder.add(bits, builder.add(odd, constant(I32S, 0x7FFF))), constant(I32S, 16))
         is_number = builder.fcmp_ordered("ord", vector, vector)
         return builder.select(is_number, rounded, constant(I32S, 0x7FC0))
+
+    def put_powers(self, one: Value, other: Value, address: Value) -> None:
+        """As `put_pair`, of numbers that are not negative; between two halves to the larger, which is faster told."""
+        builder, half = self.builder, constant(I32S, 0x8000)
+        lower, upper = (builder.add(builder.bitcast(vector, I32S), half) for vector in (one, other))
+        upper = builder.and_(upper, constant(I32S, -0x10000))
+        write(builder, builder.or_(builder.lshr(lower, constant(I32S, 16)), upper), address)
 
     def put_pair(self, one: Value, other: Value, address: Value) -> None:
         """Halves of two vectors, side by side."""

@@ -143,6 +143,12 @@ def _call(count: int) -> tuple[Any, Any]:
 
 
 @inside
+def call_4(typing: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Call the loop at an address, which takes four numbers."""
+    return _call(4)
+
+
+@inside
 def call_6(typing: Any, address: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:
     """Call the loop at an address, which takes six numbers."""
     return _call(6)

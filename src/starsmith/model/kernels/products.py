@@ -7,7 +7,9 @@ import numpy as np
 
 from starsmith.model.kernels.arithmetic import gelu, normalize, to_bytes
 from starsmith.model.kernels.compiling import compiled, reordered
+from starsmith.model.kernels.lanes import LANES
 from starsmith.model.kernels.memory import (
+    call_4,
     call_6,
     call_8,
     floats,
@@ -25,6 +27,7 @@ from starsmith.model.kernels.tables import (
     BIAS,
     EPSILON,
     F32,
+    FEWEST_TILED,
     FINISH,
     GELU,
     GROUP,
@@ -42,10 +45,12 @@ from starsmith.model.kernels.tables import (
     OWN_GROUPS,
     OWN_LEVEL_STRIDE,
     OWN_LEVELS,
+    OWN_PACKED,
     OWN_ROW_STRIDE,
     OWN_ROWS,
     OWN_SCALES,
     OWN_SUMS,
+    PACK_LOOP,
     PORTION,
     ROWS,
     SCALES,
@@ -53,6 +58,7 @@ from starsmith.model.kernels.tables import (
     SOURCE,
     SOURCE_STRIDE,
     SUMS,
+    TILE_LOOP,
     TOKENS,
     W8A8,
     WANTED,
@@ -89,6 +95,8 @@ def prepare(product: Table, kind: int, plan: Table, own: Table) -> int:
             put_float(own[OWN_SCALES] + m * 4, to_bytes(out, row))
             if kind == INT4:
                 _sum_groups(row, floats(own[OWN_GROUPS] + m * own[OWN_GROUP_STRIDE], width // GROUP))
+    if kind == W8A8 and own[PACK_LOOP] and rows >= FEWEST_TILED:
+        call_4(own[PACK_LOOP], own[OWN_LEVELS], own[OWN_LEVEL_STRIDE], width, own[OWN_PACKED])
     return rows  # type: ignore[no-any-return]
 
 
@@ -112,10 +120,20 @@ def multiply(matrix: Table, rows: int, own: Table, product: Table, out: int, cou
     row_bytes = width // 2 if kind == INT4 else width * (4 if kind == F32 else 2 if kind == BF16 else 1)
     scales, group_bytes = matrix[SCALES], width // GROUP * 4
     portions = max(outputs // PORTION, 1)
+    in_tiles = kind == W8A8 and own[TILE_LOOP] and rows >= FEWEST_TILED and outputs >= PORTION
     portion = draw(counter)
     while portion < portions:
         first = portion * PORTION
         end = outputs if portion == portions - 1 else first + PORTION
+        if in_tiles:
+            for start in range(first, end, PORTION):
+                row = min(start, end - PORTION)
+                sums = own[OWN_SUMS] + (row - first) * LANES * 4
+                call_4(own[TILE_LOOP], weights + row * row_bytes, width, own[OWN_PACKED], sums)
+            for m in range(rows):
+                _finish(matrix, first, end - first, rows, m, own[OWN_SUMS] + m * 4, LANES, own, product, out)
+            portion = draw(counter)
+            continue
         for start in range(first, end, ROWS):
             row = min(start, end - ROWS)  # at the end some rows are computed twice, to the same numbers
             place = weights + row * row_bytes
@@ -128,22 +146,34 @@ def multiply(matrix: Table, rows: int, own: Table, product: Table, out: int, cou
                 else:
                     call_6(loop, place, row_bytes, seen, stride, width, sums)
         for m in range(rows):
-            _finish(matrix, first, end - first, rows, m, own, product, out)
+            begin = m // MOST * MOST
+            place = own[OWN_SUMS] + (begin * 2 * PORTION + m - begin) * 4
+            _finish(matrix, first, end - first, rows, m, place, min(MOST, rows - begin), own, product, out)
         portion = draw(counter)
 
 
 @compiled
-def _finish(matrix: Table, first: int, count: int, rows: int, m: int, own: Table, product: Table, out: int) -> None:
-    """One token's sums to products, with what is added to them, to where they go."""
-    kind, begin = matrix[KIND], m // MOST * MOST
-    most = min(MOST, rows - begin)
-    place, token_scale = own[OWN_SUMS] + (begin * 2 * PORTION + m - begin) * 4, floats(own[OWN_SCALES], rows)[m]
+def _finish(
+    matrix: Table,
+    first: int,
+    count: int,
+    rows: int,
+    m: int,
+    place: int,
+    most: int,
+    own: Table,
+    product: Table,
+    out: int,
+) -> None:
+    """One token's sums, from `place` on every `most`-th, to products, with what is added to them, to where they go."""
+    kind, token_scale = matrix[KIND], floats(own[OWN_SCALES], rows)[m]
     sums, exact = floats(place, count * most), wholes(place, count * most)
     scale, to = floats(matrix[SCALES] + first * 4, count), floats(out + m * product[OUT_STRIDE] + first * 4, count)
     if kind == W8A8:
         excess = wholes(matrix[SUMS] + first * 4, count)
+        has_excess = matrix[SUMS] != 0 and most <= MOST  # which tiles do not have
         for i in range(count):
-            more = np.int32(SHIFT) * excess[i] if matrix[SUMS] else np.int32(0)
+            more = np.int32(SHIFT) * excess[i] if has_excess else np.int32(0)
             to[i] = np.float32(exact[i * most] - more) * scale[i] * token_scale
     elif kind == INT4:
         groups = matrix[INPUTS] // GROUP

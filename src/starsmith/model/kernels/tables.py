@@ -48,7 +48,11 @@ PORTION = 32  # weight rows that a thread draws at once; the last portion may ha
 # sum of each group of levels, sums of a portion (MOST tokens after MOST tokens), and scores (MOST x positions).
 OWN_ROWS, OWN_ROW_STRIDE, OWN_LEVELS, OWN_LEVEL_STRIDE, OWN_SCALES, OWN_GROUPS, OWN_GROUP_STRIDE = range(7)
 OWN_SUMS, OWN_SCORES, OWN_SCORE_STRIDE = range(7, 10)
-OWN = 10
+# Where the processor has tiles, the levels in their order, and the loops that bring them into it and multiply PORTION
+# weight rows (0: there are none, and a loop of the matrix multiplies).
+OWN_PACKED, PACK_LOOP, TILE_LOOP = range(10, 13)
+OWN = 13
+FEWEST_TILED = 2  # rows for which tiles are faster
 
 COUNTERS = 8  # of a product: one for each matrix, then these
 DRAW_HEADS, MEET_BEFORE, MEET_STORED, MEET_ATTENDED = range(4, 8)

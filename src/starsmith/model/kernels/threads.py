@@ -18,6 +18,7 @@ from starsmith.model.kernels.lanes import I32, I64, Loop
 
 SPINS = 2000  # looks before a waiting thread lets others run: some ten microseconds
 
+
 @inside
 def draw(typing: Any, address: Any) -> Any:
     """Add one to the int64 at an address; the number before. Of all threads each number goes to one."""

@@ -185,32 +185,42 @@ class _Attention:
             lanes.set_zero(variable)
         for variable in self._most:
             builder.store(lanes.number(-np.inf), variable)
-        lane = ir.Constant(I32S, list(range(LANES)))
-        position = builder.add(splat(builder, builder.trunc(first, I32), I32S), lane)
-        oldest = builder.sub(position, splat(builder, builder.trunc(self.window, I32), I32S))
-        key = scaled(builder, span.start, SIDE)
-        with lanes.words(scaled(builder, span.pairs, KEYS)) as indices:
-            for variable, index in zip(self._most, indices, strict=True):
-                place = splat(builder, builder.trunc(builder.add(key, index), I32), I32S)
-                is_seen = builder.and_(
-                    builder.icmp_signed("<=", place, position), builder.icmp_signed(">", place, oldest)
-                )
-                score = builder.select(is_seen, lanes.load(self.scores, index), lanes.number(-np.inf))
-                lanes.store(score, self.scores, index)
-                most = builder.load(variable)
-                builder.store(builder.select(builder.fcmp_ordered(">", score, most), score, most), variable)
+        with lanes.loop(span.pairs) as pair:
+            key = builder.add(scaled(builder, span.start, SIDE), scaled(builder, pair, KEYS))
+            scores = lanes.at(self.scores, pair, KEYS * VECTOR)
+            oldest = builder.sub(builder.add(first, size(LANES - 1)), self.window)  # that the last token does not see
+            is_whole = builder.and_(
+                builder.icmp_signed("<=", builder.add(key, size(KEYS - 1)), first),
+                builder.icmp_signed(">", key, oldest),
+            )
+            with builder.if_then(builder.not_(is_whole)):
+                self._hide(scores, key, first)
+            with lanes.words(size(KEYS)) as indices:
+                for variable, index in zip(self._most, indices, strict=True):
+                    score, most = lanes.load(scores, index), builder.load(variable)
+                    builder.store(builder.select(builder.fcmp_ordered(">", score, most), score, most), variable)
         most = builder.load(self._most[0])
         for variable in self._most[1:]:
             other = builder.load(variable)
             most = builder.select(builder.fcmp_ordered(">", other, most), other, most)
         with lanes.loop(scaled(builder, span.pairs, SIDE)) as pair:
-            powers = []
+            powers: list[Value] = []
             for number, variable in enumerate(self._totals):
                 score = lanes.load(self.scores, builder.add(scaled(builder, pair, 2), size(number)))
-                powers.append(lanes.exponential(builder.fsub(score, most)))
+                powers.append(lanes.exponential(builder.fsub(score, most), is_small=True))
                 builder.store(builder.fadd(builder.load(variable), powers[-1]), variable)
-            lanes.put_pair(*powers, lanes.at(self.weights, pair, VECTOR))
+            lanes.put_powers(powers[0], powers[1], lanes.at(self.weights, pair, VECTOR))
         return builder.fadd(*(builder.load(variable) for variable in self._totals))
+
+    def _hide(self, scores: Value, key: Value, first: Value) -> None:
+        """Of KEYS scores those that a token must not see."""
+        builder, lanes = self.builder, self.lanes
+        position = builder.add(splat(builder, builder.trunc(first, I32), I32S), ir.Constant(I32S, list(range(LANES))))
+        oldest = builder.sub(position, splat(builder, builder.trunc(self.window, I32), I32S))
+        with lanes.loop(size(KEYS)) as index:
+            place = splat(builder, builder.trunc(builder.add(key, index), I32), I32S)
+            is_seen = builder.and_(builder.icmp_signed("<=", place, position), builder.icmp_signed(">", place, oldest))
+            lanes.store(builder.select(is_seen, lanes.load(scores, index), lanes.number(-np.inf)), scores, index)
 
     def mix(self, span: _Span, total: Value, out: Value) -> None:
         """The values by their weights, over the sum of these."""

@@ -20,7 +20,21 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from starsmith.model.kernels import native
-from starsmith.model.kernels.lanes import I8, I64, Loop, Value, external, pointer, room, size
+from starsmith.model.kernels.lanes import (
+    I8,
+    I32S,
+    I64,
+    Loop,
+    Value,
+    external,
+    offset,
+    pointer,
+    read,
+    room,
+    size,
+    turned,
+    write,
+)
 
 SIDE, DEPTH = 16, 64  # rows of a tile, and bytes in each
 TILE = SIDE * DEPTH  # bytes
@@ -36,7 +50,7 @@ def is_available() -> bool:
     """Whether the processor has tiles and the system lets this process use them, which it wants to be asked for."""
     if sys.platform != "linux" or not native.FEATURES.get("amx-int8"):
         return False
-    return ctypes.CDLL(None).syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA) == 0
+    return bool(ctypes.CDLL(None).syscall(_SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA) == 0)
 
 
 def fits(outputs: int, inputs: int) -> bool:
@@ -72,6 +86,17 @@ def products(
         )
         for start in range(0, k, panel)
     ]
+
+
+@cache
+def for_steps() -> tuple[int, int]:
+    """Loops for the few tokens of a step, all in one group; they have exact sums, too, and so the same.
+
+    The first brings bytes into order: `(rows, bytes from one to the next, k, out)`; SIDE rows must be there. The second
+    multiplies AT_ONCE outputs: `(weights, k, packed, out)`, of sums a vector for each.
+    """
+    pack, multiply = native.addresses({"pack_step": Loop(_generate_pack, 4), "multiply_step": Loop(_generate_step, 4)})
+    return pack, multiply
 
 
 @cache
@@ -122,7 +147,9 @@ def _sum(
                 tile(builder, "tileloadd64", [number], place, size(DEPTH))
     with cgutils.for_range(builder, builder.udiv(depth, size(DEPTH))) as block:
         for number, column in zip(_TOKENS, columns, strict=True):
-            tile(builder, "tileloadd64", [number], builder.add(column, builder.mul(block.index, size(TILE))), size(DEPTH))
+            tile(
+                builder, "tileloadd64", [number], builder.add(column, builder.mul(block.index, size(TILE))), size(DEPTH)
+            )
         at = builder.add(matrix, builder.mul(block.index, size(DEPTH)))
         for half, number in enumerate(_WEIGHTS):
             tile(builder, "tileloadd64", [number], builder.add(at, builder.mul(k, size(SIDE * half))), k)
@@ -130,6 +157,33 @@ def _sum(
                 tile(builder, "tdpbssd", [of_sums, number, of_tokens])
     for number, place in sums:
         tile(builder, "tilestored64", [number], place, size(DEPTH))
+
+
+def _generate_pack(builder: Any, arguments: Sequence[Value]) -> None:
+    rows, row_bytes, k, out = arguments
+    with cgutils.for_range(builder, builder.udiv(k, size(DEPTH))) as block:
+        at = builder.add(rows, builder.mul(block.index, size(DEPTH)))
+        words = turned(builder, [read(builder, offset(builder, at, row_bytes, row), I32S) for row in range(SIDE)])
+        to = builder.add(out, builder.mul(block.index, size(TILE)))
+        for number, word in enumerate(words):
+            write(builder, word, builder.add(to, size(DEPTH * number)))
+
+
+def _generate_step(builder: Any, arguments: Sequence[Value]) -> None:
+    weights, k, packed, out = arguments
+    halves = list(zip(_WEIGHTS, (first for first, _ in _SUMS), strict=True))
+    with configured(builder):
+        for _, sums in halves:
+            tile(builder, "tilezero", [sums])
+        with cgutils.for_range(builder, builder.udiv(k, size(DEPTH))) as block:
+            column = builder.add(packed, builder.mul(block.index, size(TILE)))
+            tile(builder, "tileloadd64", [_TOKENS[0]], column, size(DEPTH))
+            at = builder.add(weights, builder.mul(block.index, size(DEPTH)))
+            for half, (number, sums) in enumerate(halves):
+                tile(builder, "tileloadd64", [number], builder.add(at, builder.mul(k, size(SIDE * half))), k)
+                tile(builder, "tdpbssd", [sums, number, _TOKENS[0]])
+        for half, (_, sums) in enumerate(halves):
+            tile(builder, "tilestored64", [sums], builder.add(out, size(TILE * half)), size(DEPTH))
 
 
 @contextmanager
