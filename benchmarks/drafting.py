@@ -30,6 +30,7 @@ from starsmith.evaluation.infilling import Hole, choose_holes
 from starsmith.inference.completion import Completer
 from starsmith.inference.drafting import RepositoryDrafts, drafter_of
 from starsmith.inference.engine import Drafter, GenerationRequest
+from starsmith.inference.loading import WEIGHTS
 from starsmith.inference.local import LocalEngine, load_engine
 from starsmith.serving.prompt import editor_request
 from starsmith.tokenizer.bpe import FILE_SEP, Tokenizer
@@ -72,7 +73,7 @@ def main() -> None:
     if not (arguments.model / "config.json").exists():
         note(f"  NOT RUN: {arguments.model} is no model; tools/make_starter.py trains it")
         return
-    engine, tokenizer = load_engine(arguments.model), Tokenizer.load(arguments.model)
+    engine, tokenizer = load_engine(arguments.model, arguments.weights), Tokenizer.load(arguments.model)
     completer = Completer(engine, tokenizer)
     holes = _holes(arguments.corpus, arguments.places)
     repositories = _repositories(arguments.corpus, holes, tokenizer)
@@ -99,6 +100,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few places")
     parser.add_argument("--json", action="store_true", help="last line as JSON")
     parser.add_argument("--model", type=Path, default=STARTER / "model", help="a trained model")
+    parser.add_argument("--weights", choices=WEIGHTS, default="auto", help="their form; auto: as stored")
     parser.add_argument("--corpus", type=Path, default=STARTER / "corpus", help="the corpus it was trained on")
     parser.add_argument("--places", type=int, help=f"{PLACES}, or {QUICK_PLACES} with --quick")
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
 """A person types, and each pause asks the server: `starsmith serve` against llama-server's `/infill` as shipped.
 
-The same weights on both sides (ours as it serves them, llama-server's in q8_0), the same keystrokes in real time, all
+The same weights on both sides, 8 bits each (ours w8a8, llama-server's q8_0), the same keystrokes in real time, all
 text before the cursor and 40 lines after it, 40 tokens asked for, greedy, streamed. Files: modules of the running
 Python's library that are not in the vocabulary's training. llama-server types first and last; where the medians of its
 two runs are more than 10 % apart the row is not resolved and its bar does not hold.
@@ -8,7 +8,8 @@ two runs are more than 10 % apart the row is not resolved and its bar does not h
 first token   from sending to the first text
 whole         from sending to the end of 40 tokens
 recomputed    tokens of the prompt that were not reused, as the servers tell
-users         as many people at once as --users, each with a file; one alone types in all these files in turn
+users         as many people as --users, each with a file, who open their editors a second apart; one alone types in
+              --alone of these files in turn
 
 Of all requests those are measured at which the person waits; the others are given up at the next key and are load.
 """
@@ -25,13 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from engines.models import LEFT_OUT, LIBRARY, SHAPES, checkpoint_of, gguf_of
+from engines.models import LEFT_OUT, LIBRARY, SHAPES, checkpoint_of, gguf_of, quantized_of
 from typists import servers
 from typists.replay import Answer, together, warm_up
 from typists.trace import Habits, Keystroke, keystrokes
 
 from starsmith.core.console import note, table
 from starsmith.model import gguf
+from starsmith.model.quantization import KINDS
 
 TOKENS = 40
 SMALLEST, LARGEST = 4000, 6000  # bytes of a file, so that neither server has to cut what is before the cursor
@@ -62,13 +64,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model, file = _model(arguments, Path(folder))
         crowd = _traces(arguments.users, QUICK_HABITS if arguments.quick else HABITS)
-        alone = [list(chain.from_iterable(crowd))]
+        alone = [list(chain.from_iterable(crowd[: arguments.alone]))]
 
         def of_llama(users: int) -> AbstractContextManager[servers.Address]:
             return servers.llama(file, threads=arguments.threads, users=users)
 
         def of_ours() -> AbstractContextManager[servers.Address]:
-            return servers.ours(model, threads=arguments.threads, options=arguments.serve.split())
+            options = arguments.serve.split()
+            if arguments.model is not None:
+                options = ["--weights", arguments.weights, *options]
+            return servers.ours(model, threads=arguments.threads, options=options)
 
         runs = {
             "llama-server": _type("llama-server", of_llama(1), alone),
@@ -91,6 +96,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shape", choices=SHAPES, help="of the random weights (160m, or mini with --quick)")
     parser.add_argument("--model", type=Path, help="a trained model instead")
     parser.add_argument("--users", type=int, help="at once (8, or 2 with --quick)")
+    parser.add_argument("--alone", type=int, default=4, help="files in which one person types")
+    parser.add_argument("--weights", choices=("auto", *KINDS), default="w8a8", help="of our server; auto: as stored")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of both servers")
     parser.add_argument("--serve", default="", help="options of `starsmith serve`, in one text")
     arguments = parser.parse_args()
@@ -102,7 +109,8 @@ def _model(arguments: argparse.Namespace, folder: Path) -> tuple[Path, Path]:
     """The checkpoint and its GGUF file."""
     if arguments.model is None:
         shape = arguments.shape or ("mini" if arguments.quick else "160m")
-        return checkpoint_of(shape), gguf_of(shape, "q8_0")
+        ours = checkpoint_of(shape) if arguments.weights == "auto" else quantized_of(shape, arguments.weights)
+        return ours, gguf_of(shape, "q8_0")
     gguf.write(arguments.model, folder / "model.gguf", kind="q8_0", label=gguf.Label(name="model"))
     return arguments.model, folder / "model.gguf"
 
