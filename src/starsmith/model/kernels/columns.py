@@ -22,8 +22,6 @@ turned_heads   As `heads`, turned by their position; cosines and sines are group
                …, cosines, sines
 query_tiles    The same for queries, times a factor, as `tile_attention` wants them.
                groups, heads, width, sums, scale, bias, scales, out, factor bits, cosines, sines
-halves         Halves, a row for each token of whole groups, as they are. groups, k, rows, room for k vectors, bytes,
-               scales
 numbers        float32 as they are. groups, k, vectors, bytes, scales
 """
 
@@ -42,10 +40,8 @@ from starsmith.model.kernels.lanes import (
     LANES,
     Loop,
     Value,
-    bf16,
     external,
     f32,
-    offset,
     read,
     room,
     scaled,
@@ -55,7 +51,7 @@ from starsmith.model.kernels.lanes import (
     write,
 )
 
-Name = Literal["normalize", "add", "gelu", "heads", "turned_heads", "query_tiles", "halves", "numbers"]
+Name = Literal["normalize", "add", "gelu", "heads", "turned_heads", "query_tiles", "numbers"]
 
 
 @cache
@@ -68,7 +64,6 @@ def addresses() -> dict[Name, int]:
         "heads": Loop(_heads, 11),
         "turned_heads": Loop(_heads, 13),
         "query_tiles": Loop(_query_tiles, 11),
-        "halves": Loop(_halves, 6),
         "numbers": Loop(_numbers, 5),
     }
     named: dict[str, Loop] = {str(name): loop for name, loop in loops.items()}
@@ -230,21 +225,6 @@ def _query_tiles(builder: Any, arguments: Sequence[Value]) -> None:
                 builder.fmul(lanes.load(of_group, builder.add(first, size(number))), factors) for number in range(2)
             )
             lanes.put_pair(one, two, lanes.at(to, pair, VECTOR))
-
-
-def _halves(builder: Any, arguments: Sequence[Value]) -> None:
-    groups, k, rows, vectors, out, scales = arguments
-    lanes = Lanes(builder)
-    row_bytes = scaled(builder, k, 2)
-    with lanes.loop(groups) as group:
-        first = builder.add(rows, builder.mul(group, scaled(builder, row_bytes, LANES)))
-        with lanes.loop(builder.udiv(k, size(LANES))) as block:
-            at = lanes.at(first, block, 2 * LANES)
-            numbers = turned(builder, [bf16(builder, offset(builder, at, row_bytes, row)) for row in range(LANES)])
-            for number, vector in enumerate(numbers):
-                lanes.store(vector, vectors, builder.add(scaled(builder, block, LANES), size(number)))
-        to = lanes.group_of(out, k, group, LANES)
-        lanes.put_bytes(partial(lanes.load, vectors), k, to, lanes.at(scales, group, VECTOR))
 
 
 def _numbers(builder: Any, arguments: Sequence[Value]) -> None:
