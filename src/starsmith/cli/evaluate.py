@@ -46,7 +46,11 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 _data_options = _options(
-    click.option("--data", type=DIRECTORY, help="Folder with the benchmarks' files, or the file itself."),
+    click.option(
+        "--data",
+        type=DIRECTORY,
+        help="Folder with the benchmarks' files, or the file itself; by default it is fetched from its authors.",
+    ),
     click.option("--corpus", type=DIRECTORY, help="Corpus with held-out files; by default MODEL's own."),
     click.option("--limit", type=click.IntRange(min=1), help="Only so many of the first problems."),
 )

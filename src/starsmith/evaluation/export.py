@@ -130,9 +130,8 @@ def _find_files(data: Path, ignore: tuple[str, ...]) -> list[Path]:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of JSON lines, or of a JSON list."""
-    content = path.read_bytes()
     try:
-        text = (_unpack(path, content) if content.startswith(b"\x1f\x8b") else content).decode("utf-8-sig")
+        text = read_content(path).decode("utf-8-sig")
         if path.name.removesuffix(".gz").endswith(".json"):
             value = json.loads(text)
             rows = value if isinstance(value, list) else [value]
@@ -145,8 +144,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _unpack(path: Path, content: bytes) -> bytes:
-    """A gzip file's content, bounded."""
+def read_content(path: Path) -> bytes:
+    """A file's content, unpacked if it is a gzip file, and bounded then."""
+    content = path.read_bytes()
+    if not content.startswith(b"\x1f\x8b"):
+        return content
     unpacker = zlib.decompressobj(wbits=31)
     unpacked = unpacker.decompress(content, _MOST_BYTES)
     if unpacker.unconsumed_tail:

@@ -20,6 +20,7 @@ from starsmith.evaluation.benchmarks import (
     private,
 )
 from starsmith.evaluation.export import read_rows
+from starsmith.evaluation.fetching import kept_or_fetched
 from starsmith.evaluation.problem import Problem, Task
 
 TASKS: dict[str, Task] = {
@@ -91,11 +92,9 @@ def task_named(name: str) -> Task:
 
 
 def find_file(task: Task, data: Path | None) -> Path:
-    """The benchmark's file below a folder, by its name, or the file itself."""
+    """The benchmark's file below a folder, by its name, or the file itself; None: as it was or is fetched."""
     if data is None:
-        raise InputError(
-            f"{task.name} needs the file {task.files[0]}", hint="give the folder that it lies in: --data DIR"
-        )
+        return kept_or_fetched(task.files[0], task=task.name)
     if data.is_file():
         return data
     if not data.is_dir():

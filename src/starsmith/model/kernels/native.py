@@ -1,12 +1,16 @@
-"""Loops that are compiled by themselves, by LLVM alone: for the processor at hand, in some milliseconds each.
+"""Loops that are compiled by themselves, by LLVM alone, for the processor at hand, and kept for the next start.
 
 A program is a table of such loops with their arguments, carried out in one call: Python threads that come back to
 Python between two loops wait for one another there, a good part of a millisecond at a time.
 """
 
+import contextlib
 import ctypes
+import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +43,7 @@ def addresses(loops: Mapping[str, Loop], *, from_row: bool = False) -> list[int]
             ]
         loop.generate(builder, arguments)
         builder.ret_void()
-    engine = _compile(str(module))
+    engine = _engine(str(module))
     _ENGINES.append(engine)
     return [engine.get_function_address(name) for name in loops]
 
@@ -71,20 +75,50 @@ def _generate_run(builder: Any, arguments: Sequence[Any]) -> None:
         builder.call(builder.inttoptr(read(builder, row, I64), kind.as_pointer()), [builder.add(row, size(8))])
 
 
-def _compile(text: str) -> Any:
+def _engine(text: str) -> Any:
+    """With the code of a module, compiled now, or kept from when it was."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    target = binding.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=binding.get_host_cpu_name(), features=FEATURES.flatten(), opt=3)
+    machine = binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=FEATURES.flatten(), opt=3, codemodel="jitdefault", jit=True
+    )
+    kept = _place(text)
+    try:
+        code = kept.read_bytes()
+    except OSError:
+        code = _compile(text, machine)
+        _keep(code, kept)
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
+    engine.add_object_file(binding.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
+
+
+def _compile(text: str, machine: Any) -> bytes:
     module = binding.parse_assembly(text)
     module.verify()
     options = binding.create_pipeline_tuning_options(speed_level=2)
     binding.create_pass_builder(machine, options).getModulePassManager().run(
         module, binding.create_pass_builder(machine, options)
     )
-    engine = binding.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    return engine
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def _place(text: str) -> Path:
+    """Beside what numba keeps, and of this text, compiler and processor alone."""
+    made_of = (text, binding.llvm_version_info, binding.get_host_cpu_name(), FEATURES.flatten())
+    digest = hashlib.sha256(repr(made_of).encode()).hexdigest()
+    return Path(__file__).parent / "__pycache__" / f"native.{digest[:32]}.o"
+
+
+def _keep(code: bytes, place: Path) -> None:
+    """For the next start; where nothing can be written it takes as long as this one."""
+    partial = place.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(exist_ok=True)
+        partial.write_bytes(code)
+        partial.replace(place)
 
 
 _ENGINES: list[Any] = []  # the code lives as long as they do
