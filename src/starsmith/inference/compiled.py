@@ -1,7 +1,7 @@
-"""A runner for CPUs: steps of a few tokens by the compiled kernel, long pieces of prompts by PyTorch's products.
+"""A runner for CPUs: steps of a few tokens by the compiled kernel, long pieces of prompts by matrix products.
 
-Decoding reads all weights for each step, so there the kernel wins by doing nothing else; a prompt of hundreds of tokens
-is matrix products, which PyTorch's libraries do best. Both read the same weights, of which there is one copy.
+Decoding reads all weights for each step, so there the kernel wins by doing nothing else; hundreds of tokens of a prompt
+are products: of bytes by `prompts`, of other weights by PyTorch. All read the same weights, of which there is one copy.
 """
 
 from collections.abc import Sequence

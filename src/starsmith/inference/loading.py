@@ -1,8 +1,8 @@
 """A checkpoint directory becomes a runner: its weights in the wanted form, and room for keys and values.
 
-Short steps go to the compiled kernel and long pieces of a prompt to PyTorch, by a fixed number of tokens. It would be
-possible to time both at each start; but they round differently, and a text must not depend on how busy a machine was
-when its server started. `starsmith quantize` and `benchmarks/engine.py` measure what is gained.
+Short steps go to the compiled kernel and long pieces of a prompt to matrix products, by a fixed number of tokens. It
+would be possible to time both at each start; but they round differently, and a text must not depend on how busy a
+machine was when its server started. `starsmith quantize` and `benchmarks/engine.py` measure what is gained.
 """
 
 from pathlib import Path

@@ -50,16 +50,16 @@ class PromptReader:
         self._config = config = model.config
         self._layers = [_Layer.of(layer) for layer in model.model.layers]
         self._head, self._last_norm = Matrix.of(model.lm_head), _Norm.of(model.model.norm)
-        shares = min(team.count, MOST_SHARES)
+        matrices = [matrix for layer in self._layers for matrix in layer.matrices]
+        self.in_tiles = all(matrix.in_tiles for matrix in (*matrices, self._head))
+        self.in_tiles &= tile_attention.address() is not None and config.head_dim % tile_attention.DIMENSIONS == 0
+        shares = team.count if self.in_tiles else min(team.count, MOST_SHARES)
         self._rooms = [Room(config) for _ in range(shares)]
         self._last_room = Room(config, outputs=config.vocab_size)
         self._kept = [[layer.data_ptr() for layer in held] for held in (pool.keys, pool.values)]
         self._head_bytes = pool.keys.stride(1) * pool.keys.itemsize
         self._epsilon = int(np.float32(config.norm_epsilon).view(np.int32))
         self._window = config.sliding_window or config.max_position_embeddings
-        matrices = [matrix for layer in self._layers for matrix in layer.matrices]
-        self.in_tiles = all(matrix.in_tiles for matrix in (*matrices, self._head))
-        self.in_tiles &= tile_attention.address() is not None and config.head_dim % tile_attention.DIMENSIONS == 0
         self._met = np.zeros(len(self._layers) + 2 * len(_Layer.FINISHING) + 2, np.int64)
         columns.addresses()  # compiled now, and not with the first keystroke
 

@@ -2,7 +2,7 @@
 
 PyTorch's own threads wait in a loop for what comes next, for longer than many steps take, and whoever computes beside
 them shares a processor with that. Here every thread calls PyTorch with one thread and works on rows of its own; but
-where there are many processors, rows are shared among MOST_SHARES threads, each of which multiplies with several.
+where there are many processors and PyTorch multiplies, rows are shared among MOST_SHARES threads, each with several.
 """
 
 import threading
@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 import torch
 
-MOST_SHARES = 8  # every share of a prompt's tokens has the weights brought into order once more
+MOST_SHARES = 8  # for each PyTorch brings the weights into order once more
 
 Part = Callable[[], None]
 
