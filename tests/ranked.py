@@ -3,8 +3,10 @@
 The processes are copies of the one that tests: torch takes seconds to import, and each would import it anew.
 """
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -151,13 +153,14 @@ def _be_torchrun(job: Job, ranks: int, restarts: int) -> None:
 
 
 def _free_ports(number: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(number)]
-    for free in sockets:
-        free.bind(("127.0.0.1", 0))
-    ports = [free.getsockname()[1] for free in sockets]
-    for free in sockets:
-        free.close()
-    return ports
+    """Below those that the system hands out: any connection may be given one of these before its rank listens."""
+    found: list[int] = []
+    while len(found) < number:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 def result(job: Job) -> dict[str, Any]:
