@@ -27,6 +27,7 @@ class Tests:
     mode: Mode = "split"
     language: str = "python"
     cpu_s: float | None = None  # None: the execution's own limit
+    memory_bytes: int | None = None  # likewise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,6 +105,8 @@ def program_of(candidate: str, tests: Tests, environment: str) -> Program:
     limits = usual
     if tests.cpu_s is not None:
         limits = replace(usual, cpu_s=tests.cpu_s, wall_s=max(usual.wall_s, WALL_FACTOR * tests.cpu_s))
+    if tests.memory_bytes is not None:
+        limits = replace(limits, memory_bytes=tests.memory_bytes)
     content = [candidate + tests.driver, tests.source, tests.entry_point, tests.mode, tests.language]
     return Program(
         key=content_hash([*content, vars(limits), environment]),

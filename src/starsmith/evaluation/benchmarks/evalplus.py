@@ -18,6 +18,8 @@ RUN_ALL = "_starsmith_run_all"  # defined behind the candidate
 DRIVER = "\n\ndef {run_all}(inputs):\n    return [{name}(*arguments) for arguments in inputs]\n"
 CPU_S = 15.0  # for a set of up to a thousand inputs: four times what all but a few references need
 SLOW = {"Mbpp/599": 120.0, "Mbpp/255": 40.0, "Mbpp/392": 30.0, "Mbpp/271": 30.0}  # seconds
+# Bytes, for tests in the candidate's process: one of its answers is more than may cross between two.
+LARGE = {("Mbpp/255", "plus"): 8 << 30}
 MBPP_STOPS = (*humaneval.EVALPLUS_STOPS, '\n"""', "\nassert")
 
 
@@ -46,6 +48,7 @@ def _problem(row: Row, *, mbpp: bool) -> Problem:
 def _tests(row: Row, name: str, *, mbpp: bool) -> Tests:
     """The checker's text, the reference and the inputs of one set."""
     entry_point = row["entry_point"]
+    large = LARGE.get((row["task_id"], name))
     lines = [
         _checker(),
         "import json as _json",
@@ -61,6 +64,8 @@ def _tests(row: Row, name: str, *, mbpp: bool) -> Tests:
         entry_point=RUN_ALL,
         driver=DRIVER.format(run_all=RUN_ALL, name=entry_point),
         cpu_s=SLOW.get(row["task_id"], CPU_S),
+        mode="split" if large is None else "same",
+        memory_bytes=large,
     )
 
 
