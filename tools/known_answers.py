@@ -7,6 +7,7 @@ starsmith evaluate score mbpp+ known.jsonl --data DATA --out scores/known
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from starsmith.evaluation.benchmarks import tasks
@@ -20,7 +21,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for problem in tasks.load(arguments.task, data=arguments.data).problems:
         if problem.reference is not None:
-            print(json.dumps({"task_id": problem.id, "completion": problem.reference}))
+            sys.stdout.write(json.dumps({"task_id": problem.id, "completion": problem.reference}) + "\n")
 
 
 if __name__ == "__main__":
