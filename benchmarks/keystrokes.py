@@ -8,7 +8,7 @@ two runs are more than 10 % apart the row is not resolved and its bar does not h
 first token   from sending to the first text
 whole         from sending to the end of 40 tokens
 recomputed    tokens of the prompt that were not reused, as the servers tell
-users         as many people as --users, each with a file, who open their editors a second apart; one alone types in
+users         as many people as --users, each with a file, who begin --opening seconds apart; one alone types in
               --alone of these files in turn
 
 Of all requests those are measured at which the person waits; the others are given up at the next key and are load.
@@ -75,12 +75,15 @@ def main() -> None:
                 options = ["--weights", arguments.weights, *options]
             return servers.ours(model, threads=arguments.threads, options=options)
 
+        apart = arguments.opening
         runs = {
             "llama-server": _type("llama-server", of_llama(1), alone),
             "starsmith": _type("starsmith", of_ours(), alone),
             "llama-server again": _type("llama-server again", of_llama(1), alone),
-            f"starsmith, {arguments.users} users": _type("starsmith, all users", of_ours(), crowd),
-            f"llama-server, {arguments.users} users": _type("llama-server, all", of_llama(arguments.users), crowd),
+            f"starsmith, {arguments.users} users": _type("starsmith, all users", of_ours(), crowd, apart),
+            f"llama-server, {arguments.users} users": _type(
+                "llama-server, all", of_llama(arguments.users), crowd, apart
+            ),
         }
     _show(runs)
     rows = list(_rows(list(runs.values()), arguments.users))
@@ -96,6 +99,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shape", choices=SHAPES, help="of the random weights (160m, or mini with --quick)")
     parser.add_argument("--model", type=Path, help="a trained model instead")
     parser.add_argument("--users", type=int, help="at once (8, or 2 with --quick)")
+    parser.add_argument("--opening", type=float, default=1.0, help="seconds from one person's first key to the next's")
     parser.add_argument("--alone", type=int, default=4, help="files in which one person types")
     parser.add_argument("--weights", choices=("auto", *KINDS), default="w8a8", help="of our server; auto: as stored")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of both servers")
@@ -124,10 +128,15 @@ def _traces(users: int, habits: Habits) -> list[list[Keystroke]]:
     return [list(keystrokes(text, seed, habits)) for seed, text in enumerate(texts)]
 
 
-def _type(name: str, server: AbstractContextManager[servers.Address], traces: Sequence[Sequence[Keystroke]]) -> Figures:
+def _type(
+    name: str,
+    server: AbstractContextManager[servers.Address],
+    traces: Sequence[Sequence[Keystroke]],
+    opening_s: float = 0.0,
+) -> Figures:
     with server as address:
         warm_up(address)
-        found = _figures([answer for answers in together(traces, address, tokens=TOKENS) for answer in answers])
+        found = _figures([*chain.from_iterable(together(traces, address, tokens=TOKENS, opening_s=opening_s))])
     note(f"  {name}: first token {1e3 * found.first_p50:,.0f} ms, whole {1e3 * found.whole_p50:,.0f} ms")
     return found
 

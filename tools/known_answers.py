@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+from starsmith.core.errors import StarsmithError
 from starsmith.evaluation.benchmarks import tasks
 
 
@@ -19,7 +20,11 @@ def main() -> None:
     parser.add_argument("task")
     parser.add_argument("--data", type=Path, help="folder with the benchmarks' files, or the file itself")
     arguments = parser.parse_args()
-    for problem in tasks.load(arguments.task, data=arguments.data).problems:
+    try:
+        problems = tasks.load(arguments.task, data=arguments.data).problems
+    except StarsmithError as error:
+        sys.exit(f"error: {error.message}\n hint: {error.hint}")
+    for problem in problems:
         if problem.reference is not None:
             sys.stdout.write(json.dumps({"task_id": problem.id, "completion": problem.reference}) + "\n")
 

@@ -18,7 +18,6 @@ DEBOUNCE_S = 0.075
 AFTER_LINES = 40  # llama-server's `/infill` reads at most 510 tokens behind the cursor
 READING_S = 0.3  # after a suggestion that the person waited for
 LONGEST_S = 300.0
-OPENING_S = 1.0  # from one person's first key to the next one's
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,13 @@ def replay(keystrokes: Sequence[Keystroke], address: Address, *, user: str, toke
     return answers
 
 
-def together(traces: Sequence[Sequence[Keystroke]], address: Address, *, tokens: int) -> list[list[Answer]]:
-    """As many people as traces, at the same time; nobody opens an editor in the same moment as another."""
+def together(
+    traces: Sequence[Sequence[Keystroke]], address: Address, *, tokens: int, opening_s: float = 0.0
+) -> list[list[Answer]]:
+    """As many people as traces, at the same time; one begins `opening_s` after the other."""
 
     def type_one(number: int) -> list[Answer]:
-        time.sleep(number * OPENING_S)
+        time.sleep(number * opening_s)
         return replay(traces[number], address, user=f"typist-{number}", tokens=tokens)
 
     with ThreadPoolExecutor(len(traces)) as typists:

@@ -87,8 +87,7 @@ def test_keys_in_quick_succession_ask_nothing(server: ThreadingHTTPServer) -> No
     assert server.asked == []  # type: ignore[attr-defined]
 
 
-def test_people_type_at_the_same_time(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("typists.replay.OPENING_S", 0.01)
+def test_people_type_at_the_same_time(server: ThreadingHTTPServer) -> None:
     began = time.monotonic()
 
     found = together([[key(0.1, waits=True)]] * 4, address_of(server), tokens=PIECES)
